@@ -1,0 +1,103 @@
+// Command bench prints the numbers of the design's budgets: it runs the real binary in a network namespace of its own and measures
+// from outside, as a user would. Each figure is one line at the end:
+//
+//	RESULT <figure> ours=<number> peer=<number> unit=<unit>
+//
+// A peer that is not at hand is written as "-". Figures of single parts are Go benchmarks in their rooms.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+)
+
+func main() {
+	log.SetFlags(0)
+	log.SetPrefix("bench: ")
+	b := &bench{}
+	flag.StringVar(&b.fairway, "fairway", "bin/fairway", "the binary to measure")
+	flag.StringVar(&b.kubeProxy, "kube-proxy", "", "the peer for endpoint changes; empty: none")
+	flag.IntVar(&b.services, "services", 1000, "how many Services are there when endpoint changes are measured")
+	flag.IntVar(&b.endpoints, "endpoints", 10, "endpoints of each Service")
+	flag.IntVar(&b.changes, "changes", 100, "how many endpoint changes to measure")
+	flag.IntVar(&b.starts, "starts", 3, "how many starts to measure")
+	flag.IntVar(&b.stored, "stored", 10_000, "how many Services are in the directory of a start that is not from nothing")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var err error
+	if os.Getenv(inside) == "" {
+		err = reExec(ctx)
+	} else {
+		err = b.run(ctx)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// inside marks the process that runs in the namespace.
+const inside = "FAIRWAY_BENCH_INSIDE"
+
+// reExec runs this program again in a new network namespace: nothing it sends can leave the machine.
+func reExec(ctx context.Context) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, self, os.Args[1:]...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.Env = append(os.Environ(), inside+"=1")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	return cmd.Run()
+}
+
+type bench struct {
+	fairway, kubeProxy                           string
+	services, endpoints, changes, starts, stored int
+	results                                      []string
+}
+
+func (b *bench) result(figure string, ours float64, unit string) {
+	b.results = append(b.results, fmt.Sprintf("RESULT %s ours=%.4g peer=- unit=%s", figure, ours, unit))
+}
+
+func (b *bench) resultBeside(figure string, ours, peer float64, unit string) {
+	b.results = append(b.results, fmt.Sprintf("RESULT %s ours=%.4g peer=%.4g unit=%s", figure, ours, peer, unit))
+}
+
+func (b *bench) run(ctx context.Context) (err error) {
+	if b.fairway, err = filepath.Abs(b.fairway); err != nil {
+		return err
+	}
+	if err := exec.CommandContext(ctx, "ip", "link", "set", "lo", "up").Run(); err != nil {
+		return fmt.Errorf("loopback: %w", err)
+	}
+	for _, measure := range []func(context.Context) error{b.size, b.start, b.startFull, b.firstAnswer, b.endpointChange} {
+		if err := measure(ctx); err != nil {
+			return err
+		}
+	}
+	for _, r := range b.results {
+		fmt.Println(r)
+	}
+	return nil
+}
+
+// size is the binary's, as `make build` makes it.
+func (b *bench) size(context.Context) error {
+	info, err := os.Stat(b.fairway)
+	if err != nil {
+		return err
+	}
+	b.result("binary-size", float64(info.Size())/1e6, "MB")
+	return nil
+}

@@ -1,0 +1,231 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/rest"
+
+	"fairway.dev/fairway/internal/controller/ingressstatus"
+	"fairway.dev/fairway/internal/dataplane/nft"
+	"fairway.dev/fairway/internal/dns"
+	"fairway.dev/fairway/internal/dns/zone"
+	"fairway.dev/fairway/internal/ingress/compile"
+	"fairway.dev/fairway/internal/ingress/proxy"
+	"fairway.dev/fairway/internal/model"
+	"fairway.dev/fairway/internal/source"
+	"fairway.dev/fairway/internal/store"
+)
+
+// dataline is the part that up and agent have in common: from the API's watches through the store to the kernel, DNS and Ingress.
+type dataline struct {
+	node, table, domain    string
+	serviceCIDRs, podCIDRs []netip.Prefix // no podCIDRs: those of the node's row, whatever they are at the time
+	nodePortCIDRs          []netip.Prefix
+	dns                    []netip.AddrPort
+	upstreams              []netip.AddrPort
+	http, https            []netip.AddrPort
+	withoutClass           bool
+	certDir                string // keeps the certificate for hosts without one; "" makes a new one at each start
+	dnsFlag                string // which flag moves DNS elsewhere
+	log                    *slog.Logger
+
+	store   *store.Store
+	source  *source.Source
+	server  *dns.Server
+	ingress *proxy.Server
+
+	expected []func() // withdraw what the store's status table was told to expect
+}
+
+// open makes the parts and opens their sockets; nothing runs yet.
+func (d *dataline) open(api *rest.Config) (err error) {
+	d.store = store.New()
+	if d.source, err = source.New(api, d.store, source.Options{Logger: d.log.With("part", "source")}); err != nil {
+		return err
+	}
+	if len(d.dns) > 0 {
+		cfg := dns.Config{
+			Listen: d.dns, Domain: d.domain, Upstreams: d.upstreams, AfterConsumer: "nft",
+			Service: model.Name{Namespace: dnsNamespace, Name: dnsService}, Pods: zone.PodsInsecure, Logger: d.log.With("part", "dns"),
+		}
+		if len(d.upstreams) == 0 {
+			cfg.ResolvConf = "/etc/resolv.conf"
+		}
+		if d.server, err = dns.New(d.store, cfg); err != nil {
+			return taken(err, d.dnsFlag)
+		}
+	}
+	if len(d.http)+len(d.https) > 0 {
+		if d.ingress, err = proxy.New(d.store, proxy.Config{
+			HTTP: d.http, HTTPS: d.https, WithoutClass: d.withoutClass, CertificateDir: d.certDir, Logger: d.log.With("part", "ingress"),
+		}); err != nil {
+			return taken(err, "--ingress-http or --ingress-https")
+		}
+	}
+	// From now on everybody waits for these, also in the moments before they follow the store.
+	d.expected = append(d.expected, d.store.Expect(nft.Consumer))
+	if d.server != nil {
+		d.expected = append(d.expected, d.store.Expect("dns"))
+	}
+	return nil
+}
+
+// close gives back what open took, as far as run has not.
+func (d *dataline) close() {
+	for _, withdraw := range d.expected {
+		withdraw()
+	}
+	if d.server != nil {
+		d.server.Close()
+	}
+	if d.ingress != nil {
+		_ = d.ingress.Close()
+	}
+}
+
+// taken says which flag helps when an address is taken.
+func taken(err error, flag string) error {
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w; stop what listens there, or give another with %s", err, flag)
+	}
+	return err
+}
+
+// ingressStatus keeps the addresses of the listeners in the status of every Ingress that is served here.
+func (d *dataline) ingressStatus(client kubernetes.Interface) func(context.Context) error {
+	var addrs []netip.Addr
+	for _, a := range slices.Concat(d.http, d.https) {
+		if !slices.Contains(addrs, a.Addr()) {
+			addrs = append(addrs, a.Addr())
+		}
+	}
+	opts := compile.Options{WithoutClass: d.withoutClass}
+	return func(ctx context.Context) error {
+		return ingressstatus.Run(ctx, d.store, ingressstatus.Config{
+			Client: client, Addresses: addrs, Proxy: proxy.Consumer, Logger: d.log.With("part", "ingress-status"),
+			Owns: func(snap *store.Snapshot, ing *model.Ingress) bool { return compile.Owns(snap, opts, ing) },
+		})
+	}
+}
+
+// consumers names those that route traffic, in the store's status table.
+func (d *dataline) consumers() []string { return []string{"nft", "dns", "ingress"} }
+
+// run starts every part through the group's starter.
+func (d *dataline) run(part func(string, func(context.Context) error)) {
+	part("source", d.source.Run)
+	part("nft", d.kernel)
+	if d.server != nil {
+		part("dns", d.server.Run)
+	}
+	if d.ingress != nil {
+		part("ingress", d.ingress.Run)
+	}
+}
+
+// kernel keeps nftables equal to the store. Where nobody said what the Pod ranges are, it waits for the node's row and starts over when that one
+// has others; the rules stay in force meanwhile.
+func (d *dataline) kernel(ctx context.Context) error {
+	run := func(ctx context.Context, pods []netip.Prefix) error {
+		return nft.New(d.store, nft.Config{
+			Node: d.node, Table: d.table, ServiceCIDRs: d.serviceCIDRs, PodCIDRs: pods, NodePortCIDRs: d.nodePortCIDRs,
+			Logger: d.log.With("part", "nft"),
+		}).Run(ctx)
+	}
+	if len(d.podCIDRs) > 0 {
+		return run(ctx, d.podCIDRs)
+	}
+	for {
+		pods, err := d.nodePodCIDRs(ctx)
+		if err != nil {
+			return err
+		}
+		if len(pods) == 0 {
+			d.log.Warn("the node has no spec.podCIDRs: Services see the node's address in place of every client's; give --pod-cidr if the cluster has other ways to know", "node", d.node)
+		}
+		g, sameRanges := errgroup.WithContext(ctx)
+		g.Go(func() error { return run(sameRanges, pods) })
+		g.Go(func() error { return d.otherPodCIDRs(sameRanges, pods) })
+		if err := g.Wait(); !errors.Is(err, errOtherPodCIDRs) {
+			return err
+		}
+		d.log.Info("the node has other Pod ranges now", "node", d.node, "before", pods)
+	}
+}
+
+// nodePodCIDRs waits for the node's row and gives its Pod ranges. It stands in for the data plane in the status table, so that everybody sees
+// what is being waited for.
+func (d *dataline) nodePodCIDRs(ctx context.Context) ([]netip.Prefix, error) {
+	cur := d.store.Follow(nft.Consumer)
+	defer cur.Close()
+	for told := false; ; {
+		snap, _, err := cur.Next(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if n := snap.Node(d.node); n != nil {
+			return n.PodCIDRs, nil
+		}
+		if !snap.Synced {
+			continue
+		}
+		err = fmt.Errorf("the API has no node %s, whose Pod ranges are needed; is --node-name right? With --pod-cidr it goes without", d.node)
+		cur.Report(snap.Revision, err, nil)
+		if !told {
+			d.log.Warn("nothing is put in force", "err", err)
+			told = true
+		}
+	}
+}
+
+var errOtherPodCIDRs = errors.New("the node has other Pod ranges")
+
+// otherPodCIDRs returns errOtherPodCIDRs when the node's row has other Pod ranges. A node that has gone keeps those it had.
+func (d *dataline) otherPodCIDRs(ctx context.Context, pods []netip.Prefix) error {
+	cur := d.store.Follow("")
+	defer cur.Close()
+	for {
+		snap, _, err := cur.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if n := snap.Node(d.node); n != nil && !slices.Equal(n.PodCIDRs, pods) {
+			return errOtherPodCIDRs
+		}
+	}
+}
+
+// inForce waits until the first full state in which all is there that complete asks for is in force everywhere.
+func (d *dataline) inForce(ctx context.Context, complete func(*store.Snapshot) bool) error {
+	cur := d.store.Follow("")
+	defer cur.Close()
+	for {
+		snap, _, err := cur.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if snap.Synced && complete(snap) {
+			return d.store.Applied(ctx, snap.Revision, d.consumers()...)
+		}
+	}
+}
+
+func (d *dataline) listeners() (out []Listener) {
+	add := func(what string, as []netip.AddrPort) {
+		for _, a := range as {
+			out = append(out, Listener{what, a.String()})
+		}
+	}
+	add("dns", d.dns)
+	add("http", d.http)
+	add("https", d.https)
+	return out
+}

@@ -1,0 +1,117 @@
+package app
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "fairway.dev/fairway/"
+
+// room is one row of the import table in docs/ARCHITECTURE.md.
+type room struct {
+	own   []string // rooms of ours that it may import, without "internal/"
+	third []string // prefixes of other modules that it may import; nil: any
+	why   string   // what breaks if it imports more
+}
+
+var none = []string{}
+
+// table is checked by TestImportTable. A package is judged by its longest matching row.
+var table = map[string]room{
+	"internal/model":           {none, none, "rows are read by everybody, so they may bring in nothing"},
+	"internal/store":           {[]string{"model"}, []string{"github.com/cilium/statedb/part"}, "the store knows rows and nothing of where they come from or go to"},
+	"internal/plan":            {[]string{"model", "store"}, none, "deciding is pure: no I/O, no clock, no log, no Kubernetes"},
+	"internal/dns/wire":        {none, none, "the codec is bytes in, bytes out"},
+	"internal/dns/zone":        {[]string{"model", "store", "dns/wire"}, none, "deciding is pure: no I/O, no clock, no log, no Kubernetes"},
+	"internal/ingress/compile": {[]string{"model", "store"}, none, "deciding is pure: no I/O, no clock, no log, no Kubernetes"},
+	"internal/source":          {[]string{"model", "store", "kube"}, []string{"k8s.io/client-go", "k8s.io/api", "k8s.io/utils", "k8s.io/klog"}, "the source turns API objects into rows and does nothing with them"},
+	"internal/controller":      {[]string{"model", "store", "kube", "source"}, []string{"k8s.io/client-go", "k8s.io/api", "k8s.io/utils", "k8s.io/klog", "k8s.io/endpointslice", "golang.org/x/sync"}, "a controller writes API objects; it never touches the kernel"},
+	"internal/kube":            {none, []string{"k8s.io/client-go", "k8s.io/api", "k8s.io/utils", "k8s.io/klog"}, "watching is shared by source and controllers, and knows neither"},
+	"internal/dataplane":       {[]string{"model", "store", "plan", "dataplane"}, []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "github.com/ti-mo", "github.com/vishvananda/netlink", "golang.org/x/"}, "a data plane puts a plan in force and decides nothing"},
+	"internal/dns":             {[]string{"model", "store", "dns"}, []string{"golang.org/x/", "github.com/prometheus/client_golang"}, "DNS reads the store and its own sockets"},
+	"internal/ingress":         {[]string{"model", "store", "ingress"}, []string{"golang.org/x/", "github.com/prometheus/client_golang"}, "Ingress reads the store and its own sockets"},
+	"internal/upstreamlog":     {none, []string{"github.com/go-logr", "k8s.io/klog"}, "where upstream's log goes has nothing to do with who logs"},
+	"internal/apiserver":       {[]string{"apiserver", "upstreamlog"}, nil, "the API must not know who uses it, or it could not be replaced by a real one"},
+	"internal/workload":        {none, nil, "workloads see the API only"},
+	"internal/node":            {[]string{"node"}, nil, "the node sees the API only; what routes to its Pods is not its business"},
+	"internal/testkit":         {[]string{"model", "store", "plan", "dataplane", "testkit"}, nil, "tests only"},
+	"internal/app":             {[]string{"*"}, nil, ""},
+	"internal/cli":             {[]string{"app"}, nil, "commands hold no logic: they fill in what app offers"},
+	"cmd/fairway":              {[]string{"cli"}, none, "main is one call"},
+	"examples":                 {[]string{"examples"}, nil, "examples use Fairway as a user does: through its command line and the API"},
+	"bench":                    {none, nil, "the benchmark measures the binary from outside"},
+	"test":                     {[]string{"*"}, nil, ""},
+}
+
+type listed struct {
+	ImportPath string
+	Imports    []string
+	Standard   bool
+}
+
+// TestImportTable holds docs/ARCHITECTURE.md's import table.
+func TestImportTable(t *testing.T) {
+	t.Parallel()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", module+"...")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	seen := 0
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p listed
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		path := strings.TrimPrefix(p.ImportPath, module)
+		row, r := "", room{}
+		for prefix, candidate := range table {
+			if (path == prefix || strings.HasPrefix(path, prefix+"/")) && len(prefix) > len(row) {
+				row, r = prefix, candidate
+			}
+		}
+		if row == "" {
+			t.Errorf("%s has no row in the import table: add one here and in docs/ARCHITECTURE.md", path)
+			continue
+		}
+		seen++
+		for _, imp := range p.Imports {
+			if why := r.refuses(imp); why != "" {
+				t.Errorf("%s may not import %s: %s", path, strings.TrimPrefix(imp, module), why)
+			}
+		}
+	}
+	if seen < 10 {
+		t.Fatalf("only %d packages seen", seen)
+	}
+}
+
+func (r room) refuses(imp string) string {
+	if own, ok := strings.CutPrefix(imp, module); ok {
+		own = strings.TrimPrefix(own, "internal/")
+		for _, o := range r.own {
+			if o == "*" || own == o || strings.HasPrefix(own, o+"/") {
+				return ""
+			}
+		}
+		return r.why
+	}
+	if first, _, _ := strings.Cut(imp, "/"); !strings.Contains(first, ".") {
+		return "" // the standard library
+	}
+	if r.third == nil {
+		return ""
+	}
+	for _, p := range r.third {
+		if strings.HasPrefix(imp, p) {
+			return ""
+		}
+	}
+	return r.why
+}

@@ -1,0 +1,210 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+
+	"fairway.dev/fairway/internal/store"
+)
+
+// Status is what `fairway status` shows, and the JSON of its -o json. Fields are only ever added.
+type Status struct {
+	Name       string           `json:"name"`
+	Role       string           `json:"role"`
+	Version    string           `json:"version"`
+	PID        int              `json:"pid"`
+	Started    time.Time        `json:"started"`
+	API        string           `json:"api"`
+	Node       string           `json:"node"`
+	Revision   uint64           `json:"revision"`
+	Waiting    []string         `json:"waiting,omitempty"` // sources without a first full list
+	Consumers  []ConsumerStatus `json:"consumers"`
+	Services   int              `json:"services"`
+	Endpoints  EndpointCount    `json:"endpoints"`
+	Ingresses  int              `json:"ingresses"`
+	Listeners  []Listener       `json:"listeners"`
+	MemoryRSS  int64            `json:"memoryBytes"`
+	Problems   []string         `json:"problems,omitempty"`
+	Kubeconfig string           `json:"kubeconfig,omitempty"`
+}
+
+// ConsumerStatus is how far one consumer is.
+type ConsumerStatus struct {
+	Name     string            `json:"name"`
+	Revision uint64            `json:"revision"`
+	Age      string            `json:"since,omitempty"` // since its last report
+	Error    string            `json:"error,omitempty"`
+	Failed   map[string]string `json:"failed,omitempty"`
+}
+
+// EndpointCount counts endpoints by what they are good for.
+type EndpointCount struct {
+	Ready       int `json:"ready"`
+	Terminating int `json:"terminating"`
+	NotReady    int `json:"notReady"`
+}
+
+// Listener is one socket that is open for users.
+type Listener struct {
+	What string `json:"what"`
+	Addr string `json:"address"`
+}
+
+// Healthy is true when every consumer has the newest revision in force, or is about to, and nothing failed.
+func (s *Status) Healthy() bool { return len(s.Problems) == 0 }
+
+// reporter answers status questions of one running process.
+type reporter struct {
+	base    Status // what does not change
+	store   *store.Store
+	trouble func() error // with an API in this process; nil on an agent
+}
+
+func (r *reporter) status() Status {
+	s := r.base
+	snap := r.store.Snapshot()
+	s.Revision, s.Services, s.Ingresses = uint64(snap.Revision), snap.Services.Len(), snap.Ingresses.Len()
+	s.Waiting = r.store.Unsynced()
+	for sl := range snap.AllSlices() {
+		if snap.Services.Get(sl.Service) == nil {
+			continue // somebody wrote it by hand, for a Service that is gone or not there yet
+		}
+		for _, e := range sl.Endpoints {
+			switch {
+			case e.Terminating:
+				s.Endpoints.Terminating++
+			case e.Ready:
+				s.Endpoints.Ready++
+			default:
+				s.Endpoints.NotReady++
+			}
+		}
+	}
+	for _, w := range s.Waiting {
+		s.Problems = append(s.Problems, "source "+w+": no first list from the API yet")
+	}
+	for _, c := range r.store.Statuses() {
+		row := ConsumerStatus{Name: c.Consumer, Revision: uint64(c.Revision)}
+		if !c.At.IsZero() {
+			row.Age = time.Since(c.At).Round(time.Millisecond).String()
+		}
+		if c.Err != nil {
+			row.Error = c.Err.Error()
+			s.Problems = append(s.Problems, c.Consumer+": "+row.Error)
+		}
+		for k, err := range c.Failed {
+			if row.Failed == nil {
+				row.Failed = map[string]string{}
+			}
+			row.Failed[k] = err.Error()
+			s.Problems = append(s.Problems, c.Consumer+": "+k+": "+err.Error())
+		}
+		s.Consumers = append(s.Consumers, row)
+	}
+	if r.trouble != nil {
+		if err := r.trouble(); err != nil {
+			s.Problems = append(s.Problems, "api: "+err.Error())
+		}
+	}
+	s.MemoryRSS = residentBytes()
+	return s
+}
+
+// residentBytes is this process's resident memory, 0 if the kernel does not say.
+func residentBytes() int64 {
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b))
+	if len(f) < 2 {
+		return 0
+	}
+	pages, _ := strconv.ParseInt(f[1], 10, 64)
+	return pages * int64(os.Getpagesize())
+}
+
+// serve answers GET /status, /livez and /readyz until ctx ends.
+func (r *reporter) serve(ctx context.Context, l net.Listener) error {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(r.status())
+	})
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, q *http.Request) { r.ready(w, q) })
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(ctx, func() { srv.Close() })
+	defer stop()
+	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("status listener %s: %w", l.Addr(), err)
+	}
+	return ctx.Err()
+}
+
+// ready answers with one line for each check with ?verbose, as the Kubernetes components do.
+func (r *reporter) ready(w http.ResponseWriter, q *http.Request) {
+	s := r.status()
+	code := http.StatusOK
+	if len(s.Waiting) > 0 {
+		code = http.StatusServiceUnavailable
+	}
+	for _, c := range s.Consumers {
+		if c.Revision == 0 {
+			code = http.StatusServiceUnavailable
+		}
+	}
+	w.WriteHeader(code)
+	if _, verbose := q.URL.Query()["verbose"]; !verbose {
+		fmt.Fprintln(w, http.StatusText(code))
+		return
+	}
+	for _, src := range s.Waiting {
+		fmt.Fprintf(w, "[-]source %s: no first list yet\n", src)
+	}
+	for _, c := range s.Consumers {
+		mark := "+"
+		if c.Revision == 0 || c.Error != "" {
+			mark = "-"
+		}
+		fmt.Fprintf(w, "[%s]%s at revision %d of %d %s\n", mark, c.Name, c.Revision, s.Revision, c.Error)
+	}
+}
+
+// ReadStatus asks the running instance.
+func ReadStatus(ctx context.Context, i Instance) (*Status, error) {
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", i.socket())
+		},
+		DisableKeepAlives: true,
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://fairway/status", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return nil, fmt.Errorf("%s belongs to root; run 'sudo fairway status'", i.socket())
+	case err != nil && !i.running():
+		return nil, fmt.Errorf("instance %q is not running; start it with 'sudo fairway up'", i.Name)
+	case err != nil:
+		return nil, fmt.Errorf("status of %q: %w", i.Name, err)
+	}
+	defer resp.Body.Close()
+	var s Status
+	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
+		return nil, fmt.Errorf("status of %q: %w", i.Name, err)
+	}
+	return &s, nil
+}

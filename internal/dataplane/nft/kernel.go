@@ -1,0 +1,442 @@
+package nft
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"fairway.dev/fairway/internal/model"
+	"fairway.dev/fairway/internal/plan"
+)
+
+// kernel keeps the two tables equal to plans. It belongs to one goroutine.
+type kernel struct {
+	conn   *conn
+	tables []*ruleset
+	// mirror is nil when it is not known what the kernel holds.
+	mirror *mirror
+	// generation is the newest one that is known to be ours, and prints are the tables' rules as we wrote them.
+	generation uint32
+	prints     []string
+}
+
+func newKernel(table string, serviceRanges, podRanges []netip.Prefix) (*kernel, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	k := &kernel{conn: c}
+	for _, f := range families {
+		k.tables = append(k.tables, &ruleset{
+			family: f, table: table, serviceRanges: ofFamily(f, serviceRanges), podRanges: ofFamily(f, podRanges),
+			classes: newRegistry(),
+		})
+	}
+	return k, nil
+}
+
+func (k *kernel) close() { k.conn.close() }
+
+// doubt makes the next apply read the sets back, and with rules also write the rules anew.
+func (k *kernel) doubt(rules bool) {
+	k.mirror = nil
+	if rules {
+		k.prints = nil
+	}
+}
+
+// refresh makes the mirror true again, if it is in doubt. Only rules that are not as we wrote them are written, so that two
+// instances that watch each other's transactions come to rest.
+func (k *kernel) refresh() error {
+	if k.mirror != nil {
+		return nil
+	}
+	g, err := k.conn.generation()
+	if err != nil {
+		return err
+	}
+	if k.prints != nil {
+		now, err := k.readPrints()
+		if err != nil {
+			return err
+		}
+		if !slices.Equal(now, k.prints) {
+			k.prints = nil
+		}
+	}
+	if k.prints == nil {
+		if err := k.adopt(); err != nil {
+			return err
+		}
+		if g, err = k.conn.generation(); err != nil {
+			return err
+		}
+	}
+	m := newMirror()
+	for _, t := range k.tables {
+		if err := k.conn.readBack(t.family, t.table, m); err != nil {
+			return err
+		}
+	}
+	if k.prints == nil {
+		if k.prints, err = k.readPrints(); err != nil {
+			return err
+		}
+	}
+	k.mirror, k.generation = m, g
+	return nil
+}
+
+// adopt takes over the tables that are there, or makes them, and writes all rules anew in one transaction. It leaves the sets alone.
+func (k *kernel) adopt() error {
+	var b batch
+	for _, t := range k.tables {
+		old, err := k.conn.layoutOf(t.family, t.table)
+		if err != nil {
+			return err
+		}
+		t.classes, t.unwritten, t.base = newRegistry(), nil, false
+		if old != "" {
+			// Without base chains it is the rest of a first start that did not come to its end. With them the new ones come in
+			// the same transaction even if the sets are empty: the kernel translates established flows only while there are some.
+			if t.base, err = k.conn.hasChain(t.family, t.table, chainPrerouting); err != nil {
+				return err
+			}
+		}
+		switch old {
+		case layout:
+			if err := t.readClasses(k.conn); err != nil {
+				return err
+			}
+		case "":
+		default:
+			t.remove(&b)
+		}
+		t.write(&b)
+	}
+	if err := k.conn.commit(&b); err != nil {
+		return fmt.Errorf("nftables: write the rules: %w", err)
+	}
+	return nil
+}
+
+func (k *kernel) readPrints() ([]string, error) {
+	var out []string
+	for _, t := range k.tables {
+		p, err := k.conn.fingerprint(t.family, t.table)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// foreign is true when somebody else has changed nftables since the last look; not necessarily our tables.
+func (k *kernel) foreign() (bool, error) {
+	g, err := k.conn.generation()
+	return g != k.generation, err
+}
+
+// commit carries out a batch and keeps count of the generations, so that a change by somebody else shows.
+func (k *kernel) commit(b *batch) error {
+	if b.empty() {
+		return nil
+	}
+	if err := k.conn.commit(b); err != nil {
+		return err
+	}
+	k.generation++
+	return nil
+}
+
+// openBase writes the base chains, unless they are there: from then on packets meet the rules.
+func (k *kernel) openBase() error {
+	var b batch
+	for _, t := range k.tables {
+		if !t.base {
+			t.writeBase(&b)
+		}
+	}
+	if b.empty() {
+		return nil
+	}
+	if err := k.commit(&b); err != nil {
+		return fmt.Errorf("nftables: write the base chains: %w", err)
+	}
+	for _, t := range k.tables {
+		t.base = true
+	}
+	return k.note()
+}
+
+// note takes the rules as they are for ours. It leaves the generation: should somebody else have been at it meanwhile, the next look
+// finds out.
+func (k *kernel) note() (err error) {
+	k.prints, err = k.readPrints()
+	return err
+}
+
+// blame says which Services the kernel refused.
+type blame struct {
+	services map[model.Name]error
+	err      error
+}
+
+func (b *blame) Error() string { return b.err.Error() }
+func (b *blame) Unwrap() error { return b.err }
+
+// bulk is how many bytes of messages go into one transaction when there is much to write.
+const bulk = 512 << 10
+
+// apply brings the kernel to the plans, each of another Service. After an error it is not known what the kernel holds. An error of type *blame names the
+// Services at fault.
+func (k *kernel) apply(plans iter.Seq[*plan.Service]) error {
+	var changes []change
+	size := 0
+	flush := func() error {
+		if len(changes) == 0 {
+			return nil
+		}
+		defer func() { changes, size = nil, 0 }()
+		return k.write(changes)
+	}
+	for p := range plans {
+		c := k.diff(p)
+		if len(c.ops) == 0 {
+			continue
+		}
+		changes = append(changes, c)
+		const typical = 96 // bytes of one element
+		if size += len(c.ops) * typical; size >= bulk {
+			if err := flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return flush()
+}
+
+// diff gives what is to be written for one Service and notes it in the mirror as written.
+func (k *kernel) diff(p *plan.Service) change {
+	m := k.mirror
+	c := change{service: p.Name}
+	for key, those := range m.waiting { // rarely anything
+		m.waiting[key] = slices.DeleteFunc(those, func(o plan.Service) bool { return o.Name == p.Name })
+	}
+	old := m.claims[p.Name]
+	if old == nil {
+		old = &claim{}
+	}
+	now := &claim{created: p.Created, clusterIPs: p.ClusterIPs, hairpins: p.Hairpin}
+	was, groups := m.groupNumbers(old), m.groupsOf(p)
+	for i := range p.Frontends {
+		f := &p.Frontends[i]
+		if !m.has(p, f.Key) {
+			m.waiting[f.Key] = append(m.waiting[f.Key], plan.Service{Name: p.Name, Created: p.Created})
+			continue
+		}
+		h := m.frontends[f.Key]
+		if h != nil && h.owner != p.Name && h.owner != (model.Name{}) {
+			m.unclaim(f.Key, h)
+			c.remove(f.Key, h)
+			h = nil
+		}
+		if h == nil {
+			h = &held{}
+			m.frontends[f.Key] = h
+		}
+		h.owner = p.Name
+		c.frontend(h, f, k.classNumber(f), groups[f.Key])
+		now.frontends = append(now.frontends, f.Key)
+	}
+	for _, key := range old.frontends {
+		if !slices.Contains(now.frontends, key) {
+			c.remove(key, m.frontends[key])
+			delete(m.frontends, key)
+		}
+	}
+	m.forgetGroups(p.Name, was, groups)
+	c.share(&m.clusterIPs, clusterIPs, old.clusterIPs, now.clusterIPs, clusterIPKey)
+	c.share(&m.hairpins, hairpins, old.hairpins, now.hairpins, hairpinKey)
+	if len(now.frontends)+len(now.clusterIPs)+len(now.hairpins) == 0 {
+		delete(m.claims, p.Name)
+	} else {
+		m.claims[p.Name] = now
+	}
+	return c
+}
+
+// keep claims what is held of a Service without changing it: for Services that could not be written, which must not be pruned.
+func (k *kernel) keep(p *plan.Service) {
+	m := k.mirror
+	now := &claim{created: p.Created, clusterIPs: m.clusterIPs.keep(p.ClusterIPs), hairpins: m.hairpins.keep(p.Hairpin)}
+	for i := range p.Frontends {
+		if h := m.frontends[p.Frontends[i].Key]; h != nil && h.owner == (model.Name{}) {
+			h.owner = p.Name
+			now.frontends = append(now.frontends, p.Frontends[i].Key)
+		}
+	}
+	m.claims[p.Name] = now
+}
+
+// contested gives, for every frontend that a Service wants and another one has, both.
+func (k *kernel) contested() map[model.Name]error {
+	out := map[model.Name]error{}
+	for key, those := range k.mirror.waiting {
+		h := k.mirror.frontends[key]
+		for _, o := range those {
+			out[o.Name] = fmt.Errorf("service %s: %s belongs to service %s", o.Name, key, h.owner)
+		}
+	}
+	return out
+}
+
+// released gives the Services that wait for frontends that they may have now: nobody has them any more, or somebody younger, having
+// been deleted and made again.
+func (k *kernel) released() []model.Name {
+	var out []model.Name
+	for key, those := range k.mirror.waiting {
+		for i := range those {
+			if k.mirror.has(&those[i], key) {
+				out = append(out, those[i].Name)
+			}
+		}
+		if len(those) == 0 {
+			delete(k.mirror.waiting, key)
+		}
+	}
+	return out
+}
+
+// prune deletes all that no Service has claimed. It may be called only when every Service has been applied to the mirror.
+func (k *kernel) prune() error {
+	m := k.mirror
+	c := change{ops: m.stray}
+	for key, h := range m.frontends {
+		if h.owner == (model.Name{}) {
+			c.remove(key, h)
+			delete(m.frontends, key)
+		}
+	}
+	for set, s := range map[setID]shared{clusterIPs: m.clusterIPs, hairpins: m.hairpins} {
+		for a := range s.present {
+			if s.wanted[a] == 0 {
+				delete(s.present, a)
+				key := clusterIPKey(a)
+				if set == hairpins {
+					key = hairpinKey(a)
+				}
+				c.del(set, a, element{key: key})
+			}
+		}
+	}
+	m.stray = nil
+	for ops := range slices.Chunk(c.ops, bulk/64) {
+		if err := k.write([]change{{ops: ops}}); err != nil {
+			return fmt.Errorf("nftables: prune: %w", err)
+		}
+	}
+	return nil
+}
+
+// classNumber gives the number of a frontend's class, a new one where it has none yet.
+func (k *kernel) classNumber(f *plan.Frontend) uint32 {
+	t := k.tableOf(familyOf(f.Addr))
+	c := classOf(f)
+	n, known := t.classes.number[c]
+	if !known {
+		n = t.classes.free(c)
+		t.classes.put(c, n)
+		t.unwritten = append(t.unwritten, c)
+	}
+	return n
+}
+
+func (k *kernel) tableOf(f *family) *ruleset {
+	if f.v6 {
+		return k.tables[1]
+	}
+	return k.tables[0]
+}
+
+// writeClasses writes the classes that diffs have come to need, before the elements that name them.
+func (k *kernel) writeClasses() error {
+	var b batch
+	for _, t := range k.tables {
+		for _, c := range t.unwritten {
+			t.writeClass(&b, c, t.classes.number[c])
+		}
+		t.unwritten = nil
+	}
+	if b.empty() {
+		return nil
+	}
+	if err := k.commit(&b); err != nil {
+		return fmt.Errorf("nftables: write chains: %w", err)
+	}
+	return k.note()
+}
+
+// write carries out changes in one transaction: first what goes, then what comes, so that an address may pass from one Service
+// to another.
+func (k *kernel) write(changes []change) error {
+	if err := k.writeClasses(); err != nil {
+		return err
+	}
+	var b batch
+	var author []model.Name // message → whose it is
+	for _, add := range []bool{false, true} {
+		kind := uint16(unix.NFT_MSG_DELSETELEM)
+		if add {
+			kind = unix.NFT_MSG_NEWSETELEM
+		}
+		for i := range changes {
+			k.encode(&b, kind, add, changes[i].ops)
+			for len(author) < len(b.from) {
+				author = append(author, changes[i].service)
+			}
+		}
+	}
+	err := k.commit(&b)
+	var bad refusals
+	if !errors.As(err, &bad) {
+		return err
+	}
+	guilty := &blame{services: map[model.Name]error{}, err: bad}
+	for _, r := range bad {
+		if r.message >= 0 && author[r.message] != (model.Name{}) {
+			guilty.services[author[r.message]] = fmt.Errorf("service %s: write to nftables: %w", author[r.message], r)
+		}
+	}
+	if len(guilty.services) == 0 && len(changes) == 1 && changes[0].service != (model.Name{}) {
+		guilty.services[changes[0].service] = fmt.Errorf("service %s: write to nftables: %w", changes[0].service, bad)
+	}
+	return guilty
+}
+
+// encode puts those ops of one change that add, or those that delete, into the batch, one message a set.
+func (k *kernel) encode(b *batch, kind uint16, add bool, ops []op) {
+	type target struct {
+		f   *family
+		set setID
+	}
+	var order []target
+	lists := map[target][]element{}
+	for i := range ops {
+		if o := &ops[i]; o.add == add {
+			t := target{o.family, o.set}
+			if _, seen := lists[t]; !seen {
+				order = append(order, t)
+			}
+			lists[t] = append(lists[t], o.element)
+		}
+	}
+	for _, t := range order {
+		b.elements(t.f, k.tables[0].table, kind, t.set, lists[t])
+	}
+}

@@ -1,0 +1,212 @@
+package dns
+
+import (
+	"context"
+	"net/netip"
+	"slices"
+	"time"
+
+	"fairway.dev/fairway/internal/dns/zone"
+	"fairway.dev/fairway/internal/model"
+	"fairway.dev/fairway/internal/store"
+)
+
+// holdLimit is how long a name waits for its address to be in force.
+const holdLimit = 2 * time.Second
+
+// hold is a Service with cluster addresses that are not answered yet.
+type hold struct {
+	// rev brought the addresses; until is when waiting ends.
+	rev   store.Revision
+	until time.Time
+	ips   []netip.Addr
+}
+
+// publisher brings the zone from one snapshot to the next and keeps the order rule: what is held waits, everything else does not.
+// It knows no clock and no consumer: both are told to it.
+type publisher struct {
+	zone *zone.Zone
+	wait bool // whether names are held at all
+	snap *store.Snapshot
+	held map[model.Name]hold
+	// complete is true from the first synced snapshot on, whose revision is barrier.
+	complete bool
+	barrier  store.Revision
+}
+
+// follow keeps the zone at the store's newest snapshot until ctx ends.
+func (s *Server) follow(ctx context.Context) {
+	cursor := s.st.Follow("dns")
+	defer cursor.Close()
+	p := &publisher{zone: s.zone, wait: s.cfg.AfterConsumer != "", held: map[model.Name]hold{}}
+	for {
+		snap, d, err := s.next(ctx, cursor, p)
+		if ctx.Err() != nil {
+			return
+		}
+		now := time.Now()
+		if err == nil {
+			p.update(snap, &d, now)
+		}
+		waiting := len(p.held)
+		if late := p.release(s.inForce(), now); len(late) > 0 {
+			s.log.Warn("dns: names are answered although their addresses may not be in force yet",
+				"waited", holdLimit, "for", s.cfg.AfterConsumer, "services", len(late), "first", late[0].String())
+		}
+		if d.All || len(d.Services) > 0 || len(d.Namespaces) > 0 || len(p.held) < waiting {
+			s.zone.Touch(uint32(now.Unix()))
+		}
+		cursor.Report(p.revision(), nil, nil)
+	}
+}
+
+// next waits for a change of the store, for what is held to come in force, or for the end of somebody's waiting; in the
+// last two cases it returns an error.
+func (s *Server) next(ctx context.Context, cursor *store.Cursor, p *publisher) (*store.Snapshot, store.Delta, error) {
+	rev, until, any := p.first()
+	if !any {
+		return cursor.Next(ctx)
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if s.st.Applied(ctx, rev, s.cfg.AfterConsumer) == nil {
+			cancel()
+		}
+	}()
+	snap, d, err := cursor.Next(ctx)
+	cancel()
+	<-done
+	return snap, d, err
+}
+
+// inForce is the revision that the consumer we wait for has reported; the highest there is if it does not exist.
+func (s *Server) inForce() store.Revision {
+	for _, row := range s.st.Statuses() {
+		if row.Consumer == s.cfg.AfterConsumer {
+			return row.Revision
+		}
+	}
+	return ^store.Revision(0)
+}
+
+// update takes a snapshot in.
+func (p *publisher) update(snap *store.Snapshot, d *store.Delta, now time.Time) {
+	p.snap = snap
+	for n := range d.Namespaces {
+		p.namespace(n)
+	}
+	for n := range d.Services {
+		p.service(n, now)
+	}
+	if d.All {
+		p.all(now)
+	}
+	if snap.Synced && !p.complete {
+		p.complete, p.barrier = true, snap.Revision
+	}
+}
+
+// all takes everything in, and takes away what is no longer there.
+func (p *publisher) all(now time.Time) {
+	for row := range p.snap.Namespaces.All() {
+		p.zone.PutNamespace(row.Name)
+	}
+	for _, n := range p.zone.Namespaces() {
+		p.namespace(n)
+	}
+	for n := range p.zone.Names() {
+		if p.snap.Services.Get(n) == nil {
+			p.zone.DeleteService(n)
+		}
+	}
+	for n := range p.held {
+		if p.snap.Services.Get(n) == nil {
+			delete(p.held, n)
+		}
+	}
+	for row := range p.snap.Services.All() {
+		p.service(row.Name, now)
+	}
+}
+
+func (p *publisher) namespace(n string) {
+	if p.snap.Namespaces.Get(model.Name{Name: n}) != nil {
+		p.zone.PutNamespace(n)
+	} else {
+		p.zone.DeleteNamespace(n)
+	}
+}
+
+// service takes one Service in: at once as far as its cluster addresses were answered before, and holds the rest.
+func (p *publisher) service(n model.Name, now time.Time) {
+	row := p.snap.Services.Get(n)
+	if row == nil {
+		p.zone.DeleteService(n)
+		delete(p.held, n)
+		return
+	}
+	known := p.zone.ClusterIPs(n)
+	isNew := func(a netip.Addr) bool { return !slices.Contains(known, a) }
+	if !p.wait || row.Headless || row.Type == model.ExternalName || !slices.ContainsFunc(row.ClusterIPs, isNew) {
+		p.zone.PutService(row, p.snap.Slices(n))
+		delete(p.held, n)
+		return
+	}
+	part := *row
+	part.ClusterIPs = slices.DeleteFunc(slices.Clone(row.ClusterIPs), isNew)
+	p.zone.PutService(&part, p.snap.Slices(n)) // with no address left, this takes the name away
+	h, had := p.held[n]
+	if !had {
+		h.until = now.Add(holdLimit)
+	}
+	if !had || !slices.Equal(h.ips, row.ClusterIPs) {
+		h.rev, h.ips = p.snap.Revision, row.ClusterIPs
+	}
+	p.held[n] = h
+}
+
+// release answers for what is in force at that revision, and for what has waited long enough, which it returns.
+func (p *publisher) release(inForce store.Revision, now time.Time) (late []model.Name) {
+	for n, h := range p.held {
+		switch {
+		case h.rev <= inForce:
+		case !now.Before(h.until):
+			late = append(late, n)
+		default:
+			continue
+		}
+		p.zone.PutService(p.snap.Services.Get(n), p.snap.Slices(n))
+		delete(p.held, n)
+	}
+	if p.complete && p.revision() >= p.barrier {
+		p.zone.SetSynced(true)
+	}
+	return late
+}
+
+// first gives the lowest revision that is waited for, and the earliest end of waiting.
+func (p *publisher) first() (rev store.Revision, until time.Time, any bool) {
+	for _, h := range p.held {
+		if !any || h.rev < rev {
+			rev = h.rev
+		}
+		if !any || h.until.Before(until) {
+			until = h.until
+		}
+		any = true
+	}
+	return rev, until, any
+}
+
+// revision is the newest that the zone has in full.
+func (p *publisher) revision() store.Revision {
+	if rev, _, any := p.first(); any {
+		return rev - 1
+	}
+	if p.snap == nil {
+		return 0
+	}
+	return p.snap.Revision
+}

@@ -1,0 +1,231 @@
+package zone
+
+import (
+	"fmt"
+	"iter"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"fairway.dev/fairway/internal/dns/wire"
+	"fairway.dev/fairway/internal/model"
+)
+
+// PodNames says what is answered for names such as 10-240-0-1.default.pod.cluster.local.
+type PodNames uint8
+
+const (
+	// PodsInsecure answers with the address that the name spells, whether or not such a Pod exists, in every
+	// namespace that exists.
+	PodsInsecure PodNames = iota
+	// PodsDisabled answers that there are no such names.
+	PodsDisabled
+)
+
+// Config is what a zone is made with.
+type Config struct {
+	// Domain is the cluster domain; "" is cluster.local.
+	Domain string
+	// TTL of every record, in seconds, and of negative answers.
+	TTL uint32
+	// Service is the cluster's DNS Service, which the NS record names; its zero value makes that ns.dns.<domain>.
+	Service model.Name
+	Pods    PodNames
+}
+
+// Zone is the cluster's names. Use New.
+type Zone struct {
+	cfg    Config
+	origin []byte // Domain in wire form
+	depth  int    // labels of origin
+	// serverKey is what the DNS Service is found by; empty if none was named.
+	serverKey []byte
+
+	serial atomic.Uint32
+	synced atomic.Bool
+
+	services   index[*service]         // by the labels of name and namespace
+	namespaces index[*namespace]       // by the namespace's label
+	addrs      index[[]*service]       // by an address's bytes: the Services that have a name for it
+	names      map[model.Name]*service // the writer's
+}
+
+// service is the place of one Service, which stays while its records change.
+type service struct {
+	set atomic.Pointer[set]
+}
+
+// namespace exists as long as it has a row or a Service. Readers only ask whether it is there; the fields are the writer's.
+type namespace struct {
+	row      bool
+	services int
+}
+
+// New gives an empty zone, not synced. It fails if the domain is no name or leaves no room for names below it.
+func New(cfg Config) (*Zone, error) {
+	if cfg.Domain == "" {
+		cfg.Domain = "cluster.local"
+	}
+	origin, err := wire.EncodeName(nil, cfg.Domain)
+	if err != nil {
+		return nil, fmt.Errorf("dns zone: %w", err)
+	}
+	// The longest name is label.service.namespace.svc.<origin>.
+	if len(origin) == 1 || 3*64+4+len(origin) > wire.MaxName {
+		return nil, fmt.Errorf("dns zone %q: want between 1 and %d bytes", cfg.Domain, wire.MaxName-3*64-4-2)
+	}
+	z := &Zone{cfg: cfg, origin: origin, names: map[model.Name]*service{}}
+	for i := 0; origin[i] != 0; i += 1 + int(origin[i]) {
+		z.depth++
+	}
+	if cfg.Service.Name != "" {
+		z.serverKey = wire.AppendLabel(wire.AppendLabel(nil, cfg.Service.Name), cfg.Service.Namespace)
+	}
+	z.services.init()
+	z.namespaces.init()
+	z.addrs.init()
+	return z, nil
+}
+
+// SetSynced says whether everything that exists has been put: until then a name that is not found may exist, and the
+// answer is SERVFAIL.
+func (z *Zone) SetSynced(synced bool) { z.synced.Store(synced) }
+
+// Touch says when the zone last changed, in Unix seconds: the SOA record's serial.
+func (z *Zone) Touch(unix uint32) { z.serial.Store(unix) }
+
+// Len is the number of Services that have names. It is for the writer.
+func (z *Zone) Len() int { return len(z.names) }
+
+// Addresses is the number of addresses that have names. It is for the writer.
+func (z *Zone) Addresses() int { return z.addrs.n }
+
+// Names yields the Services that have names, in no order. It is for the writer, who may delete meanwhile.
+func (z *Zone) Names() iter.Seq[model.Name] {
+	return func(yield func(model.Name) bool) {
+		for n := range z.names {
+			if !yield(n) {
+				return
+			}
+		}
+	}
+}
+
+// ClusterIPs gives the addresses under which a Service is answered now. It is for the writer.
+func (z *Zone) ClusterIPs(n model.Name) []netip.Addr {
+	if s := z.names[n]; s != nil {
+		return s.set.Load().cluster
+	}
+	return nil
+}
+
+// PutService adds a Service or replaces it, with all of its slices. A Service that can have no name (no cluster address and not headless,
+// or an external name that is an address) is deleted.
+func (z *Zone) PutService(svc *model.Service, endpointSlices iter.Seq[*model.EndpointSlice]) {
+	fresh := pack(svc, endpointSlices, z.cfg.TTL)
+	if fresh == nil {
+		z.DeleteService(svc.Name)
+		return
+	}
+	s := z.names[svc.Name]
+	if s == nil {
+		s = &service{}
+		s.set.Store(fresh)
+		z.names[svc.Name] = s
+		z.changeNamespace(svc.Name.Namespace, func(n *namespace) { n.services++ })
+		z.services.put(string(fresh.key()), s)
+		z.moveAddrs(s, &set{}, fresh)
+		return
+	}
+	old := s.set.Load()
+	fresh.v4.turn.Store(old.v4.turn.Load()) // an update must not start the rotation anew
+	fresh.v6.turn.Store(old.v6.turn.Load())
+	s.set.Store(fresh)
+	z.moveAddrs(s, old, fresh)
+}
+
+// DeleteService takes a Service and all names under it away. Deleting an absent one is fine.
+func (z *Zone) DeleteService(n model.Name) {
+	s := z.names[n]
+	if s == nil {
+		return
+	}
+	old := s.set.Load()
+	z.services.delete(string(old.key()))
+	z.moveAddrs(s, old, &set{})
+	delete(z.names, n)
+	z.changeNamespace(n.Namespace, func(n *namespace) { n.services-- })
+}
+
+// PutNamespace says that a namespace exists: then it is an empty name rather than none.
+func (z *Zone) PutNamespace(name string) {
+	z.changeNamespace(name, func(n *namespace) { n.row = true })
+}
+
+// DeleteNamespace takes the namespace's row away; the name stays as long as a Service is in it.
+func (z *Zone) DeleteNamespace(name string) {
+	z.changeNamespace(name, func(n *namespace) { n.row = false })
+}
+
+// Namespaces gives the namespaces that were put, in no order. It is for the writer.
+func (z *Zone) Namespaces() []string {
+	var out []string
+	z.namespaces.each(func(key string, n *namespace) {
+		if n.row {
+			out = append(out, key[1:])
+		}
+	})
+	return out
+}
+
+func (z *Zone) changeNamespace(name string, change func(*namespace)) {
+	if len(name) == 0 || len(name) > 63 {
+		return
+	}
+	key := wire.AppendLabel(nil, name)
+	n, had := z.namespaces.get(key)
+	if !had {
+		n = &namespace{}
+	}
+	change(n)
+	switch exists := n.row || n.services > 0; {
+	case exists && !had:
+		z.namespaces.put(string(key), n)
+	case !exists && had:
+		z.namespaces.delete(string(key))
+	}
+}
+
+// moveAddrs brings the reverse index from one set of a Service to the next.
+func (z *Zone) moveAddrs(s *service, old, fresh *set) {
+	for a := range fresh.addrs() {
+		if !old.has(a) {
+			z.changeAddr(a, func(list []*service) []*service {
+				if slices.Contains(list, s) {
+					return list
+				}
+				return append(slices.Clip(list), s)
+			})
+		}
+	}
+	for a := range old.addrs() {
+		if !fresh.has(a) {
+			z.changeAddr(a, func(list []*service) []*service {
+				return slices.DeleteFunc(slices.Clone(list), func(o *service) bool { return o == s })
+			})
+		}
+	}
+}
+
+func (z *Zone) changeAddr(a netip.Addr, change func([]*service) []*service) {
+	list, had := z.addrs.get(a.AsSlice())
+	switch next := change(list); {
+	case len(next) > 0:
+		z.addrs.put(string(a.AsSlice()), next)
+	case had:
+		z.addrs.delete(string(a.AsSlice()))
+	}
+}
+
+// Domain is the zone's name with dots and a final one.
+func (z *Zone) Domain() string { return wire.NameString(z.origin) }

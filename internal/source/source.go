@@ -1,0 +1,137 @@
+package source
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"log/slog"
+	"sync"
+
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/cache"
+
+	"fairway.dev/fairway/internal/kube"
+	"fairway.dev/fairway/internal/model"
+	"fairway.dev/fairway/internal/store"
+)
+
+// Options are what may differ between sources.
+type Options struct {
+	// Logger gets the outages of the API; nil logs nothing.
+	Logger *slog.Logger
+}
+
+// Source copies the API into a store. Use New.
+type Source struct {
+	log     *slog.Logger
+	batch   *batch
+	watches []func(context.Context)
+}
+
+// New prepares a source for the API server of cfg and announces its kinds to st. It does not connect.
+func New(cfg *rest.Config, st *store.Store, o Options) (*Source, error) {
+	client, err := kube.NewClient(cfg)
+	if err != nil {
+		return nil, fmt.Errorf("source: %w", err)
+	}
+	return newSource(client.ListWatch, st, o), nil
+}
+
+// Run copies until ctx ends, and returns its error.
+func (s *Source) Run(ctx context.Context) error {
+	var watches sync.WaitGroup
+	for _, w := range s.watches {
+		watches.Go(func() { w(ctx) })
+	}
+	s.batch.run(ctx)
+	watches.Wait()
+	return ctx.Err()
+}
+
+// listWatch opens one resource; it is Client.ListWatch but in tests.
+type listWatch func(schema.GroupVersionResource, kube.Selection) cache.ListerWatcher
+
+func newSource(open listWatch, st *store.Store, o Options) *Source {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Source{log: o.Logger, batch: newBatch(st)}
+	core, discovery, networking := corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion
+	everything := kube.Selection{}
+
+	follow(s, open, core.WithResource("services"), everything, service, access[model.Service]{
+		name: func(r *model.Service) model.Name { return r.Name },
+		get:  func(snap *store.Snapshot, r *model.Service) *model.Service { return snap.Services.Get(r.Name) },
+		all:  func(snap *store.Snapshot) iter.Seq[*model.Service] { return snap.Services.All() },
+		put:  (*store.Txn).PutService, del: (*store.Txn).DeleteService,
+	})
+	follow(s, open, discovery.WithResource("endpointslices"), everything, endpointSlice, access[model.EndpointSlice]{
+		name: func(r *model.EndpointSlice) model.Name { return r.Name },
+		get:  sliceOf,
+		all:  func(snap *store.Snapshot) iter.Seq[*model.EndpointSlice] { return snap.AllSlices() },
+		put:  (*store.Txn).PutSlice, del: (*store.Txn).DeleteSlice,
+	})
+	follow(s, open, core.WithResource("nodes"), everything, node, access[model.Node]{
+		name: func(r *model.Node) model.Name { return model.Name{Name: r.Name} },
+		get:  func(snap *store.Snapshot, r *model.Node) *model.Node { return snap.Node(r.Name) },
+		all:  func(snap *store.Snapshot) iter.Seq[*model.Node] { return snap.Nodes.All() },
+		put:  (*store.Txn).PutNode,
+		del:  func(t *store.Txn, n model.Name) { t.DeleteNode(n.Name) },
+	})
+	follow(s, open, core.WithResource("namespaces"), everything, namespace, access[model.Namespace]{
+		name: func(r *model.Namespace) model.Name { return model.Name{Name: r.Name} },
+		get: func(snap *store.Snapshot, r *model.Namespace) *model.Namespace {
+			return snap.Namespaces.Get(model.Name{Name: r.Name})
+		},
+		all: func(snap *store.Snapshot) iter.Seq[*model.Namespace] { return snap.Namespaces.All() },
+		put: (*store.Txn).PutNamespace,
+		del: func(t *store.Txn, n model.Name) { t.DeleteNamespace(n.Name) },
+	})
+	follow(s, open, networking.WithResource("ingresses"), everything, ingress, access[model.Ingress]{
+		name: func(r *model.Ingress) model.Name { return r.Name },
+		get:  func(snap *store.Snapshot, r *model.Ingress) *model.Ingress { return snap.Ingresses.Get(r.Name) },
+		all:  func(snap *store.Snapshot) iter.Seq[*model.Ingress] { return snap.Ingresses.All() },
+		put:  (*store.Txn).PutIngress, del: (*store.Txn).DeleteIngress,
+	})
+	follow(s, open, networking.WithResource("ingressclasses"), everything, ingressClass, access[model.IngressClass]{
+		name: func(r *model.IngressClass) model.Name { return model.Name{Name: r.Name} },
+		get: func(snap *store.Snapshot, r *model.IngressClass) *model.IngressClass {
+			return snap.Classes.Get(model.Name{Name: r.Name})
+		},
+		all: func(snap *store.Snapshot) iter.Seq[*model.IngressClass] { return snap.Classes.All() },
+		put: (*store.Txn).PutClass,
+		del: func(t *store.Txn, n model.Name) { t.DeleteClass(n.Name) },
+	})
+	tls := kube.Selection{Fields: "type=" + string(corev1.SecretTypeTLS)} // the other Secrets are nobody's business here
+	follow(s, open, core.WithResource("secrets"), tls, certificate, access[model.Certificate]{
+		name: func(r *model.Certificate) model.Name { return r.Name },
+		get: func(snap *store.Snapshot, r *model.Certificate) *model.Certificate {
+			return snap.Certificates.Get(r.Name)
+		},
+		all: func(snap *store.Snapshot) iter.Seq[*model.Certificate] { return snap.Certificates.All() },
+		put: (*store.Txn).PutCertificate, del: (*store.Txn).DeleteCertificate,
+	})
+	return s
+}
+
+// follow adds one kind to the source and announces it to the store.
+func follow[O kube.Object, R any](s *Source, open listWatch, r schema.GroupVersionResource, sel kube.Selection, conv kube.Convert[O, *R], a access[R]) {
+	t := addTable(s.batch, a, s.batch.store.Announce(r.Resource))
+	s.watches = append(s.watches, func(ctx context.Context) {
+		kube.Watch(ctx, s.log, r.Resource, open(r, sel), conv, t)
+	})
+}
+
+// sliceOf finds the row that r replaces, unless that one is filed under another Service.
+func sliceOf(snap *store.Snapshot, r *model.EndpointSlice) *model.EndpointSlice {
+	for old := range snap.Slices(r.Service) {
+		if old.Name == r.Name {
+			return old
+		}
+	}
+	return nil
+}
