@@ -28,11 +28,11 @@ build: ## build bin/fairway
 	$(GO) build -ldflags '$(LDFLAGS)' -o bin/fairway ./cmd/fairway
 
 .PHONY: test
-test: setup build bin/kube-apiserver bin/etcd bin/e2e.test bin/kube-proxy ## every test: rooms, packets in the kernel, the story end to end (root)
+test: setup build bin/kube-apiserver bin/etcd bin/e2e.test bin/kube-proxy bin/coredns ## every test: rooms, packets in the kernel, the story end to end (root)
 	$(GO) vet ./...
 	@test -z "$$(gofmt -l cmd internal examples test)" || { echo "gofmt these:"; gofmt -l cmd internal examples test; exit 1; }
 	CGO_ENABLED=1 $(GO) test -race $(RACE)
-	FAIRWAY=$(CURDIR)/bin/fairway KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver ETCD=$(CURDIR)/bin/etcd KUBE_PROXY=$(CURDIR)/bin/kube-proxy $(GO) test -timeout 20m ./...
+	FAIRWAY=$(CURDIR)/bin/fairway KUBE_APISERVER=$(CURDIR)/bin/kube-apiserver ETCD=$(CURDIR)/bin/etcd KUBE_PROXY=$(CURDIR)/bin/kube-proxy COREDNS=$(CURDIR)/bin/coredns $(GO) test -timeout 20m ./...
 
 .PHONY: demo
 demo: setup build ## run the story of examples/imaging and print what happened (root)
@@ -57,6 +57,9 @@ bin/etcd: test/oracle/go.mod ## build upstream's etcd, for bin/kube-apiserver
 
 bin/kube-proxy: test/oracle/go.mod ## build upstream's kube-proxy, the peer of the data plane
 	$(UPSTREAM)$@ k8s.io/kubernetes/cmd/kube-proxy
+
+bin/coredns: test/oracle/coredns/go.mod test/oracle/coredns/main.go ## build CoreDNS, which our answers are compared with
+	cd test/oracle/coredns && $(GO) build -ldflags '-s -w' -o $(CURDIR)/$@ .
 
 bin/e2e.test: test/oracle/go.mod ## build upstream's end-to-end tests
 	cd test/oracle && $(GO) test -c -ldflags '$(UPSTREAM_LDFLAGS)' -o $(CURDIR)/$@ k8s.io/kubernetes/test/e2e
