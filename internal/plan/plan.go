@@ -101,8 +101,8 @@ type Frontend struct {
 	Sticky Key
 	// Sources limits who may come in at all; empty admits everybody.
 	Sources []netip.Prefix
-	// Serving are all backends that may keep flows they already have, terminating ones included; only for UDP, where the
-	// kernel must be told to forget the flows to all others.
+	// Serving are all backends that may keep flows they already have, terminating ones included, sorted; only for UDP and TCP, where
+	// the kernel must be told to forget flows to others that would not end by themselves (see package conntrack).
 	Serving []netip.AddrPort
 }
 

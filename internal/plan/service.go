@@ -104,7 +104,7 @@ func (v View) port(svc *model.Service, p model.Port, ip netip.Addr, bs []backend
 		PortName: p.Name, Affinity: svc.Affinity, Sticky: Key{ip, p.Protocol, p.Port},
 		Inside: choice(everywhere, false),
 	}
-	if p.Protocol == model.UDP {
+	if p.Protocol == model.UDP || p.Protocol == model.TCP {
 		base.Serving = serving(bs)
 	}
 	internal := base

@@ -8,21 +8,47 @@ import (
 	"fairway.dev/fairway/internal/plan"
 )
 
-// Serving tells for each UDP frontend in question which backends may keep their flows, sorted. A frontend that is gone has none.
+// Serving tells for each frontend in question which backends may keep their flows, sorted. A frontend that is gone has none. It is read-only
+// once it is made.
 type Serving map[plan.Key][]netip.AddrPort
 
-// Stale tells whether a flow must go: it was sent to one of the frontends, and what answers is not one of its serving backends.
-// to is the destination of the flow's first packet; from is where its replies come from, which is to itself when the flow began
-// before the frontend was there.
-func (s Serving) Stale(p model.Protocol, to, from netip.AddrPort) bool {
-	if p != model.UDP {
+// Of gives the Serving of whole plans. Of two frontends with one key the last one counts.
+func Of(plans ...*plan.Service) Serving {
+	s := Serving{}
+	for _, p := range plans {
+		for i := range p.Frontends {
+			if f := &p.Frontends[i]; watched(f.Protocol) {
+				s[f.Key] = f.Serving
+			}
+		}
+	}
+	return s
+}
+
+// watched tells whether flows of a protocol can ever be stale.
+func watched(p model.Protocol) bool { return p == model.UDP || p == model.TCP }
+
+// Flow is what a dump of the kernel's table says of one connection.
+type Flow struct {
+	Protocol model.Protocol
+	// To is the destination of the first packet. From is where replies come from: the backend, or To itself when the flow began
+	// before the frontend was there.
+	To, From netip.AddrPort
+	// HalfOpen is true for TCP whose SYN nobody has answered yet.
+	HalfOpen bool
+}
+
+// Stale tells whether a flow must go: it was sent to one of the frontends, what answers is not one of its serving backends, and it is of a
+// kind that would not end by itself.
+func (s Serving) Stale(f Flow) bool {
+	if f.Protocol != model.UDP && !(f.Protocol == model.TCP && f.HalfOpen) {
 		return false
 	}
-	backends, ours := s[plan.Key{Addr: to.Addr().Unmap(), Protocol: p, Port: to.Port()}]
+	backends, ours := s[plan.Key{Addr: f.To.Addr().Unmap(), Protocol: f.Protocol, Port: f.To.Port()}]
 	if !ours {
 		return false
 	}
-	from = netip.AddrPortFrom(from.Addr().Unmap(), from.Port())
+	from := netip.AddrPortFrom(f.From.Addr().Unmap(), f.From.Port())
 	_, serves := slices.BinarySearchFunc(backends, from, netip.AddrPort.Compare)
 	return !serves
 }

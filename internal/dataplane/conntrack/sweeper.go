@@ -9,7 +9,7 @@ import (
 )
 
 // Sweeper sweeps a Table in the background, so that whoever changes rules does not wait for the kernel to walk its flows. What is added
-// while it walks is swept in one go afterwards.
+// while it walks or rests is swept in one go afterwards.
 type Sweeper struct {
 	table *Table
 	log   *slog.Logger
@@ -36,6 +36,13 @@ func (s *Sweeper) Add(what Serving) {
 	}
 }
 
+// After a sweep the Sweeper rests for this many times as long as it took, so that it costs a tenth of one CPU at most whatever the
+// size of the table and the number of changes; but never longer than that, for a client may be waiting.
+const (
+	restAfterSweep = 9
+	longestRest    = 2 * time.Second
+)
+
 // Run sweeps whatever is added until ctx ends, and returns its error. After a failure it tries again.
 func (s *Sweeper) Run(ctx context.Context) error {
 	const retry = time.Second
@@ -52,9 +59,10 @@ func (s *Sweeper) Run(ctx context.Context) error {
 		s.pending = Serving{}
 		s.mu.Unlock()
 		again = nil
+		start := time.Now()
 		n, err := s.table.Sweep(now)
 		if err != nil {
-			s.log.Error("cannot check for stale UDP flows", "error", err)
+			s.log.Error("cannot check for stale flows", "error", err)
 			s.mu.Lock()
 			maps.Copy(now, s.pending) // what came meanwhile is newer
 			s.pending = now
@@ -62,7 +70,14 @@ func (s *Sweeper) Run(ctx context.Context) error {
 			again = time.After(retry)
 		}
 		if n > 0 {
-			s.log.Debug("deleted stale UDP flows", "flows", n)
+			s.log.Debug("deleted stale flows", "flows", n)
+		}
+		rest := time.NewTimer(min(restAfterSweep*time.Since(start), longestRest))
+		select {
+		case <-ctx.Done():
+			rest.Stop()
+			return ctx.Err()
+		case <-rest.C:
 		}
 	}
 }

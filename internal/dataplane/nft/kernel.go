@@ -313,15 +313,24 @@ func (k *kernel) released() []model.Name {
 	return out
 }
 
+// unclaimed yields the frontends that are held and that no Service has claimed.
+func (k *kernel) unclaimed() iter.Seq[plan.Key] {
+	return func(yield func(plan.Key) bool) {
+		for key, h := range k.mirror.frontends {
+			if h.owner == (model.Name{}) && !yield(key) {
+				return
+			}
+		}
+	}
+}
+
 // prune deletes all that no Service has claimed. It may be called only when every Service has been applied to the mirror.
 func (k *kernel) prune() error {
 	m := k.mirror
 	c := change{ops: m.stray}
-	for key, h := range m.frontends {
-		if h.owner == (model.Name{}) {
-			c.remove(key, h)
-			delete(m.frontends, key)
-		}
+	for key := range k.unclaimed() {
+		c.remove(key, m.frontends[key])
+		delete(m.frontends, key)
 	}
 	for set, s := range map[setID]shared{clusterIPs: m.clusterIPs, hairpins: m.hairpins} {
 		for a := range s.present {

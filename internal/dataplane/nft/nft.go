@@ -52,8 +52,7 @@ type Dataplane struct {
 	between func(socket) socket // nil, or what a test puts between this and the kernel
 	kernel  *kernel
 	view    plan.View
-	serving conntrack.Serving // of every UDP frontend in force
-	unswept conntrack.Serving // which flows are to be checked once what was written is in force
+	flows   *conntrack.Tracker // which flows are to be checked once what was written is in force
 	todo    work
 	// The Services that are not in force, and why: refused by the kernel, which are tried again, and those whose address another one has,
 	// which get it when that one lets go.
@@ -86,9 +85,7 @@ func New(st *store.Store, cfg Config) *Dataplane {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Dataplane{
-		store: st, cfg: cfg, log: log.With("consumer", Consumer), serving: conntrack.Serving{}, unswept: conntrack.Serving{},
-	}
+	return &Dataplane{store: st, cfg: cfg, log: log.With("consumer", Consumer), flows: conntrack.NewTracker()}
 }
 
 // How long to wait.
@@ -172,9 +169,10 @@ func (d *Dataplane) Run(ctx context.Context) error {
 		default:
 			wait, retry = lookEvery, firstRetry
 		}
-		if err == nil && len(d.unswept) > 0 {
-			sweeper.Add(d.unswept)
-			d.unswept = conntrack.Serving{}
+		if err == nil {
+			if changed := d.flows.Take(); len(changed) > 0 {
+				sweeper.Add(changed)
+			}
 		}
 	}
 }
@@ -266,6 +264,9 @@ func (d *Dataplane) attempt(snap *store.Snapshot, out map[model.Name]error, whol
 		}
 	}
 	if whole {
+		for key := range k.unclaimed() { // what went while nobody was looking, or before this process
+			d.flows.Remove(key)
+		}
 		if err := k.prune(); err != nil {
 			return err
 		}
@@ -300,7 +301,7 @@ func (d *Dataplane) plansOf(snap *store.Snapshot, out map[model.Name]error, name
 				d.kernel.keep(&p)
 				continue
 			}
-			d.trackUDP(&p)
+			d.track(&p)
 			if !yield(&p) {
 				return
 			}
@@ -308,23 +309,18 @@ func (d *Dataplane) plansOf(snap *store.Snapshot, out map[model.Name]error, name
 	}
 }
 
-// trackUDP notes for which UDP frontends the serving backends change with this plan.
-func (d *Dataplane) trackUDP(p *plan.Service) {
+// track notes for which frontends the serving backends change with this plan.
+func (d *Dataplane) track(p *plan.Service) {
 	if c := d.kernel.mirror.claims[p.Name]; c != nil {
 		for _, key := range c.frontends {
-			if key.Protocol == model.UDP && !slices.ContainsFunc(p.Frontends, func(f plan.Frontend) bool { return f.Key == key }) {
-				delete(d.serving, key)
-				d.unswept[key] = nil
+			if !slices.ContainsFunc(p.Frontends, func(f plan.Frontend) bool { return f.Key == key }) {
+				d.flows.Remove(key)
 			}
 		}
 	}
 	for i := range p.Frontends {
-		f := &p.Frontends[i]
-		if f.Protocol != model.UDP || !d.kernel.mirror.has(p, f.Key) {
-			continue
-		}
-		if old, known := d.serving[f.Key]; !known || !slices.Equal(old, f.Serving) {
-			d.serving[f.Key], d.unswept[f.Key] = f.Serving, f.Serving
+		if f := &p.Frontends[i]; d.kernel.mirror.has(p, f.Key) {
+			d.flows.Put(f)
 		}
 	}
 }
