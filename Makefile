@@ -43,8 +43,15 @@ conformance-api: setup build bin/e2e.test ## run the tests of Kubernetes' confor
 	FAIRWAY=$(CURDIR)/bin/fairway $(GO) test -count=1 -v -run '^TestConformance$$' ./test/e2e
 
 .PHONY: bench
-bench: setup build bin/kube-proxy ## print the numbers of the design's budgets, beside their peers where at hand (root)
-	$(GO) run ./bench --fairway $(CURDIR)/bin/fairway --kube-proxy $(CURDIR)/bin/kube-proxy
+bench: setup build ## print the numbers of a start and of being idle (root)
+	$(GO) run ./bench --fairway $(CURDIR)/bin/fairway
+
+# What is measured, and how many Services of how many endpoints: make bench-dataplane WORLD=50000x2
+WORLD ?= 10000x10
+.PHONY: bench-dataplane
+bench-dataplane: setup build bin/kube-apiserver bin/etcd bin/kube-proxy ## print the numbers of the data plane beside kube-proxy's (root)
+	$(GO) run ./bench/dataplane --fairway $(CURDIR)/bin/fairway --kube-proxy $(CURDIR)/bin/kube-proxy \
+	  --kube-apiserver $(CURDIR)/bin/kube-apiserver --etcd $(CURDIR)/bin/etcd --world $(WORLD)
 
 # Upstream's own programs, the oracles and peers of tests and benchmarks, built from their modules as test/oracle pins them.
 UPSTREAM := cd test/oracle && $(GO) build -ldflags '$(UPSTREAM_LDFLAGS)' -o $(CURDIR)/

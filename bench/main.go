@@ -3,7 +3,8 @@
 //
 //	RESULT <figure> ours=<number> peer=<number> unit=<unit>
 //
-// A peer that is not at hand is written as "-". Figures of single parts are Go benchmarks in their rooms.
+// A peer that is not at hand is written as "-". The data plane has a program of its own beside this one, bench/dataplane. Figures of single parts are Go
+// benchmarks in their rooms.
 package main
 
 import (
@@ -16,6 +17,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+
+	"fairway.dev/fairway/bench/figures"
 )
 
 func main() {
@@ -23,10 +26,6 @@ func main() {
 	log.SetPrefix("bench: ")
 	b := &bench{}
 	flag.StringVar(&b.fairway, "fairway", "bin/fairway", "the binary to measure")
-	flag.StringVar(&b.kubeProxy, "kube-proxy", "", "the peer for endpoint changes; empty: none")
-	flag.IntVar(&b.services, "services", 1000, "how many Services are there when endpoint changes are measured")
-	flag.IntVar(&b.endpoints, "endpoints", 10, "endpoints of each Service")
-	flag.IntVar(&b.changes, "changes", 100, "how many endpoint changes to measure")
 	flag.IntVar(&b.starts, "starts", 3, "how many starts to measure")
 	flag.IntVar(&b.stored, "stored", 10_000, "how many Services are in the directory of a start that is not from nothing")
 	flag.Parse()
@@ -61,17 +60,13 @@ func reExec(ctx context.Context) error {
 }
 
 type bench struct {
-	fairway, kubeProxy                           string
-	services, endpoints, changes, starts, stored int
-	results                                      []string
+	fairway        string
+	starts, stored int
+	results        []figures.Result
 }
 
 func (b *bench) result(figure string, ours float64, unit string) {
-	b.results = append(b.results, fmt.Sprintf("RESULT %s ours=%.4g peer=- unit=%s", figure, ours, unit))
-}
-
-func (b *bench) resultBeside(figure string, ours, peer float64, unit string) {
-	b.results = append(b.results, fmt.Sprintf("RESULT %s ours=%.4g peer=%.4g unit=%s", figure, ours, peer, unit))
+	b.results = append(b.results, figures.Result{Figure: figure, Ours: ours, Peer: figures.None, Unit: unit})
 }
 
 func (b *bench) run(ctx context.Context) (err error) {
@@ -81,7 +76,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := exec.CommandContext(ctx, "ip", "link", "set", "lo", "up").Run(); err != nil {
 		return fmt.Errorf("loopback: %w", err)
 	}
-	for _, measure := range []func(context.Context) error{b.size, b.start, b.startFull, b.firstAnswer, b.endpointChange} {
+	for _, measure := range []func(context.Context) error{b.size, b.start, b.startFull, b.firstAnswer} {
 		if err := measure(ctx); err != nil {
 			return err
 		}

@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/clientcmd"
+
+	"fairway.dev/fairway/bench/figures"
 )
 
 // start measures from the start of the process to the first `kubectl get` that succeeds, from an empty directory, and the memory
@@ -59,10 +60,10 @@ func (b *bench) start(ctx context.Context) error {
 			return fmt.Errorf("start: %w", err)
 		}
 	}
-	fmt.Printf("first kubectl get: %.3f s (of %d starts from an empty directory: %.3f)\n", median(firsts), len(firsts), firsts)
-	fmt.Printf("idle memory: %.0f MiB (%.0f)\n", median(memory), memory)
-	b.result("up-to-first-kubectl-get", median(firsts), "s")
-	b.result("idle-memory", median(memory), "MiB")
+	fmt.Printf("first kubectl get: %.3f s (of %d starts from an empty directory: %.3f)\n", figures.Median(firsts), len(firsts), firsts)
+	fmt.Printf("idle memory: %.0f MiB (%.0f)\n", figures.Median(memory), memory)
+	b.result("up-to-first-kubectl-get", figures.Median(firsts), "s")
+	b.result("idle-memory", figures.Median(memory), "MiB")
 	return nil
 }
 
@@ -130,8 +131,8 @@ func (b *bench) startFull(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	fmt.Printf("first kubectl get with %d Services in the directory: %.3f s (%.3f)\n", b.stored, median(firsts), firsts)
-	b.result("up-to-first-kubectl-get-full", median(firsts), "s")
+	fmt.Printf("first kubectl get with %d Services in the directory: %.3f s (%.3f)\n", b.stored, figures.Median(firsts), firsts)
+	b.result("up-to-first-kubectl-get-full", figures.Median(firsts), "s")
 	return nil
 }
 
@@ -165,8 +166,8 @@ func (b *bench) firstAnswer(ctx context.Context) error {
 		}
 		all = append(all, s)
 	}
-	fmt.Printf("first answer through a Service name: %.3f s (%.3f)\n", median(all), all)
-	b.result("up-to-first-answer", median(all), "s")
+	fmt.Printf("first answer through a Service name: %.3f s (%.3f)\n", figures.Median(all), all)
+	b.result("up-to-first-answer", figures.Median(all), "s")
 	return nil
 }
 
@@ -229,14 +230,4 @@ func rssMiB(pid int) float64 {
 	f := strings.Fields(string(b))
 	pages, _ := strconv.ParseFloat(f[1], 64)
 	return pages * float64(os.Getpagesize()) / (1 << 20)
-}
-
-func median(xs []float64) float64 { return percentile(xs, 50) }
-
-func percentile(xs []float64, p int) float64 {
-	if len(xs) == 0 {
-		return 0
-	}
-	s := slices.Sorted(slices.Values(xs))
-	return s[(len(s)-1)*p/100]
 }

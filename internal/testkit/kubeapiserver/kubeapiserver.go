@@ -31,13 +31,17 @@ const startLimit = 2 * time.Minute
 // stopLimit is how long each may take to end before it is killed.
 const stopLimit = 10 * time.Second
 
-// Config says what to run and how. All paths and numbers are needed.
+// Config says what to run and how. All paths, ranges and numbers are needed.
 type Config struct {
 	APIServer, Etcd string         // the programs
 	Dir             string         // an existing, empty directory with a path short enough for unix sockets
 	ServiceCIDRs    []netip.Prefix // one, or one of each family, the default family first
 	NodePorts       utilnet.PortRange
 	NoSync          bool // leaves out the fsync of every write
+	// Listen is where the API server listens; the zero value is loopback.
+	Listen netip.Addr
+	// Seed, where given, may write into the empty etcd before the API server starts, which then finds what was always there.
+	Seed func(ctx context.Context, etcd string) error
 }
 
 // Server is a running pair of kube-apiserver and etcd.
@@ -66,11 +70,16 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if err := s.writeCredentials(); err != nil {
 		return nil, fmt.Errorf("kube-apiserver: credentials: %w", err)
 	}
-	if s.address, err = freeAddress(); err != nil {
+	if s.address, err = freeAddress(config.Listen); err != nil {
 		return nil, fmt.Errorf("kube-apiserver: find a free port: %w", err)
 	}
 	if err := s.run(config.Etcd, s.etcdFlags()); err != nil {
 		return nil, err
+	}
+	if config.Seed != nil {
+		if err := config.Seed(ctx, s.etcdSocket()); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.run(config.APIServer, s.flags()); err != nil {
 		return nil, err
@@ -224,8 +233,11 @@ func (p *process) tail() string {
 	return string(out[max(0, len(out)-most):])
 }
 
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func freeAddress(listen netip.Addr) (string, error) {
+	if !listen.IsValid() {
+		listen = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	}
+	l, err := net.Listen("tcp", netip.AddrPortFrom(listen, 0).String())
 	if err != nil {
 		return "", err
 	}
