@@ -51,6 +51,7 @@ func Agent(ctx context.Context, c AgentConfig) error {
 	if _, err := preflight(""); err != nil {
 		return err
 	}
+	thrift()
 	upstreamlog.Route(c.Logger)
 	cfg, err := clusterConfig(c.Kubeconfig)
 	if err != nil {
@@ -101,6 +102,7 @@ func Agent(ctx context.Context, c AgentConfig) error {
 		}
 		c.Progress.Step("%d Services in the kernel, DNS on %s, Ingress on %s",
 			line.store.Snapshot().Services.Len(), joinOr(c.DNS, "no address"), joinOr(slices.Concat(c.IngressHTTP, c.IngressHTTPS), "no address"))
+		p.add("settle", settle)
 		return nil
 	})
 	return p.wait()

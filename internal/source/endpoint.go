@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+	"unique"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -28,6 +29,9 @@ func endpointSlice(o *discoveryv1.EndpointSlice) (*model.EndpointSlice, bool) {
 		if q, ok := endpointPort(p); ok {
 			s.Ports = append(s.Ports, q)
 		}
+	}
+	if n := len(o.Endpoints); n > 0 { // exactly as many as needed: endpoints are most of what there is
+		s.Endpoints = make([]model.Endpoint, 0, n)
 	}
 	for i := range o.Endpoints {
 		if e, ok := endpoint(&o.Endpoints[i]); ok && e.Addr.Is6() == s.IPv6 {
@@ -67,18 +71,18 @@ func endpoint(o *discoveryv1.Endpoint) (model.Endpoint, bool) {
 		Serving:     o.Conditions.Serving == nil || *o.Conditions.Serving,
 		Terminating: value(o.Conditions.Terminating),
 		Hostname:    value(o.Hostname),
-		Node:        value(o.NodeName),
-		Zone:        value(o.Zone),
+		Node:        one(value(o.NodeName)),
+		Zone:        one(value(o.Zone)),
 	}
 	if t := o.TargetRef; t != nil {
 		e.Target = t.Kind + " " + t.Name
 	}
 	if h := o.Hints; h != nil {
 		for _, z := range h.ForZones {
-			e.ForZones = append(e.ForZones, z.Name)
+			e.ForZones = append(e.ForZones, one(z.Name))
 		}
 		for _, n := range h.ForNodes {
-			e.ForNodes = append(e.ForNodes, n.Name)
+			e.ForNodes = append(e.ForNodes, one(n.Name))
 		}
 	}
 	return e, true
@@ -118,6 +122,14 @@ func podCIDRs(o *corev1.Node) (out []netip.Prefix) {
 
 func namespace(o *corev1.Namespace) (*model.Namespace, bool) {
 	return &model.Namespace{Name: o.Name}, true
+}
+
+// one gives one copy of a string for all the endpoints that have it: nodes and zones are few.
+func one(s string) string {
+	if s == "" {
+		return ""
+	}
+	return unique.Make(s).Value()
 }
 
 // value is what a pointer of the API points at, or the zero value.

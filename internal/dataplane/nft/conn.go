@@ -121,7 +121,7 @@ func subsystem(kind uint16) uint16 { return unix.NFNL_SUBSYS_NFTABLES<<8 | kind 
 
 // message starts the next message; finish it with end.
 func (b *batch) message(kind uint16, flags uint16, family byte) {
-	if b.b == nil {
+	if len(b.b) == 0 {
 		b.mark(unix.NFNL_MSG_BATCH_BEGIN)
 	}
 	b.from = append(b.from, len(b.b))

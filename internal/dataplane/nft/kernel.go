@@ -22,6 +22,8 @@ type kernel struct {
 	// generation is the newest one that is known to be ours, and prints are the tables' rules as we wrote them.
 	generation uint32
 	prints     []string
+	// buffer is that of the last transaction, for the next one.
+	buffer []byte
 }
 
 func newKernel(table string, serviceRanges, podRanges []netip.Prefix) (*kernel, error) {
@@ -397,7 +399,12 @@ func (k *kernel) write(changes []change) error {
 	if err := k.writeClasses(); err != nil {
 		return err
 	}
-	var b batch
+	b := batch{encoder: encoder{b: k.buffer[:0]}}
+	defer func() {
+		if k.buffer = nil; cap(b.b) <= 4*bulk { // what one very large Service needed is not kept
+			k.buffer = b.b
+		}
+	}()
 	var author []model.Name // message → whose it is
 	for _, add := range []bool{false, true} {
 		kind := uint16(unix.NFT_MSG_DELSETELEM)
