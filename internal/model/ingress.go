@@ -15,6 +15,8 @@ type Ingress struct {
 	TLS     []IngressTLS
 	// Annotations are all of the object's annotations; never nil.
 	Annotations map[string]string
+	// Secrets and ConfigMaps are those that annotations name, in its own namespace, whether they exist or not.
+	Secrets, ConfigMaps []Name
 }
 
 // IngressRule is one rule. A rule without Paths sends all of its host to the Ingress's default backend.
@@ -62,6 +64,30 @@ type IngressTLS struct {
 type IngressClass struct {
 	Name, Controller string
 	Default          bool
+	// Created decides between several defaults.
+	Created time.Time
+	// Parameters is spec.parameters, or nil.
+	Parameters *ClassParameters
+}
+
+// ClassParameters names the object that holds the parameters of a class.
+type ClassParameters struct {
+	// Group is "" for the core group.
+	Group, Kind string
+	// Name has no namespace if the scope is Cluster.
+	Name Name
+}
+
+// Secret is one Secret that an annotation of an Ingress names; others have no row.
+type Secret struct {
+	Name Name
+	Data map[string][]byte
+}
+
+// ConfigMap is one ConfigMap that an annotation of an Ingress or the parameters of an IngressClass name; others have no row.
+type ConfigMap struct {
+	Name Name
+	Data map[string]string
 }
 
 // Certificate is one Secret of type kubernetes.io/tls, as PEM.

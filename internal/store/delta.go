@@ -20,12 +20,14 @@ type Delta struct {
 	Ingresses    map[model.Name]struct{}
 	Classes      map[string]struct{}
 	Certificates map[model.Name]struct{}
+	Secrets      map[model.Name]struct{}
+	ConfigMaps   map[model.Name]struct{}
 }
 
 // Empty is true when nothing changed.
 func (d *Delta) Empty() bool {
 	return !d.All && !d.Synced && len(d.Services) == 0 && len(d.Nodes) == 0 && len(d.Namespaces) == 0 &&
-		len(d.Ingresses) == 0 && len(d.Classes) == 0 && len(d.Certificates) == 0
+		len(d.Ingresses) == 0 && len(d.Classes) == 0 && len(d.Certificates) == 0 && len(d.Secrets) == 0 && len(d.ConfigMaps) == 0
 }
 
 func (d *Delta) merge(o *Delta) {
@@ -37,6 +39,8 @@ func (d *Delta) merge(o *Delta) {
 	union(&d.Ingresses, o.Ingresses)
 	union(&d.Classes, o.Classes)
 	union(&d.Certificates, o.Certificates)
+	union(&d.Secrets, o.Secrets)
+	union(&d.ConfigMaps, o.ConfigMaps)
 }
 
 func union[K comparable](dst *map[K]struct{}, src map[K]struct{}) {

@@ -21,6 +21,9 @@ type Snapshot struct {
 	Ingresses    Table[model.Ingress]
 	Classes      Table[model.IngressClass]
 	Certificates Table[model.Certificate]
+	// Secrets and ConfigMaps are only those that Ingresses and IngressClasses name.
+	Secrets    Table[model.Secret]
+	ConfigMaps Table[model.ConfigMap]
 
 	slices Table[model.EndpointSlice]
 	// owner gives the Service that a slice was filed under, by the slice's name.

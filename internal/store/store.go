@@ -29,7 +29,7 @@ func New() *Store {
 		Synced: true, Services: newTable[model.Service](), slices: newTable[model.EndpointSlice](),
 		owner: newTable[model.Name](), Nodes: newTable[model.Node](), Namespaces: newTable[model.Namespace](),
 		Ingresses: newTable[model.Ingress](), Classes: newTable[model.IngressClass](),
-		Certificates: newTable[model.Certificate](),
+		Certificates: newTable[model.Certificate](), Secrets: newTable[model.Secret](), ConfigMaps: newTable[model.ConfigMap](),
 	})
 	return s
 }

@@ -17,6 +17,8 @@ type Txn struct {
 	ingresses    *part.Txn[*model.Ingress]
 	classes      *part.Txn[*model.IngressClass]
 	certificates *part.Txn[*model.Certificate]
+	secrets      *part.Txn[*model.Secret]
+	configMaps   *part.Txn[*model.ConfigMap]
 	delta        Delta
 }
 
@@ -25,6 +27,7 @@ func newTxn(s *Snapshot) *Txn {
 		services: s.Services.tree.Txn(), slices: s.slices.tree.Txn(), owner: s.owner.tree.Txn(),
 		nodes: s.Nodes.tree.Txn(), namespaces: s.Namespaces.tree.Txn(), ingresses: s.Ingresses.tree.Txn(),
 		classes: s.Classes.tree.Txn(), certificates: s.Certificates.tree.Txn(),
+		secrets: s.Secrets.tree.Txn(), configMaps: s.ConfigMaps.tree.Txn(),
 	}
 }
 
@@ -34,6 +37,7 @@ func (t *Txn) commit(old *Snapshot) *Snapshot {
 		Services: commit(t.services), slices: commit(t.slices), owner: commit(t.owner),
 		Nodes: commit(t.nodes), Namespaces: commit(t.namespaces), Ingresses: commit(t.ingresses),
 		Classes: commit(t.classes), Certificates: commit(t.certificates),
+		Secrets: commit(t.secrets), ConfigMaps: commit(t.configMaps),
 	}
 }
 
@@ -113,6 +117,20 @@ func (t *Txn) PutCertificate(c *model.Certificate) {
 func (t *Txn) DeleteCertificate(n model.Name) {
 	remove(t.certificates, n, &t.delta.Certificates, n)
 }
+
+// PutSecret adds or replaces a Secret that an Ingress names.
+func (t *Txn) PutSecret(s *model.Secret) { put(t.secrets, s.Name, s, &t.delta.Secrets, s.Name) }
+
+// DeleteSecret removes a Secret.
+func (t *Txn) DeleteSecret(n model.Name) { remove(t.secrets, n, &t.delta.Secrets, n) }
+
+// PutConfigMap adds or replaces a ConfigMap that an Ingress or IngressClass names.
+func (t *Txn) PutConfigMap(c *model.ConfigMap) {
+	put(t.configMaps, c.Name, c, &t.delta.ConfigMaps, c.Name)
+}
+
+// DeleteConfigMap removes a ConfigMap.
+func (t *Txn) DeleteConfigMap(n model.Name) { remove(t.configMaps, n, &t.delta.ConfigMaps, n) }
 
 // put files a row and names it in the delta, under the key that the delta has for its kind.
 func put[R any, K comparable](t *part.Txn[*R], name model.Name, row *R, changed *map[K]struct{}, k K) {

@@ -1,35 +1,47 @@
 package compile
 
 import (
-	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
+	"fairway.dev/fairway/internal/ingress/policy"
 	"fairway.dev/fairway/internal/model"
 	"fairway.dev/fairway/internal/store"
 )
 
-// Build compiles the Ingresses of a snapshot that are ours. prev, which may be nil, is an earlier table whose parsed
-// certificates are used again where the Secret is the same row.
+// state is what a table keeps for the next one.
+type state struct {
+	entries []*entry // the oldest first
+	byName  map[model.Name]*entry
+	hosts   map[string][]*entry // who has rules for a host, the oldest first
+	refs    map[Ref]int
+	classes map[string]*class
+	special []string // hosts that stand for others: aliases and www
+}
+
+// Build compiles the Ingresses of a snapshot that are ours. prev, which may be nil, is the table before, whose parts are used again where
+// the rows are the same: the cost is that of what has changed, and of looking at the rest.
 func Build(snap *store.Snapshot, opts Options, prev *Table) *Table {
-	ings := owned(snap, opts)
-	b := builder{
-		t: &Table{
-			exact: make(map[string]*host, len(ings)), wild: map[string]*host{}, certs: newCertificates(), ingresses: len(ings),
-		},
-		refs: make(map[Ref]int, len(ings)),
-		snap: snap,
+	if prev == nil || prev.build.byName == nil {
+		prev = &Table{}
 	}
-	if prev != nil {
-		b.parsed = prev.certs.parsed
+	b := builder{snap: snap, prev: prev, t: &Table{
+		Backends: slices.Clone(prev.Backends), exact: cloned(prev.exact), wild: cloned(prev.wild), every: prev.every,
+		build: state{refs: cloned(prev.build.refs), hosts: cloned(prev.build.hosts), classes: map[string]*class{}},
+	}}
+	for i := range b.t.Backends {
+		if b.t.Backends[i].Ref == (Ref{}) {
+			b.free = append(b.free, i)
+		}
+		b.t.Backends[i].Ingresses = nil
 	}
-	for _, ing := range ings {
-		b.add(ing)
-	}
-	b.t.fallback = b.withoutRules
-	if b.t.fallback == nil {
-		b.t.fallback = b.withRules
-	}
+	b.entries(opts)
+	b.hosts()
+	b.defaults()
+	b.serverNames()
+	b.users()
+	b.findings()
 	if opts.WithoutClass {
 		b.unknownClasses()
 	}
@@ -37,193 +49,240 @@ func Build(snap *store.Snapshot, opts Options, prev *Table) *Table {
 	return b.t
 }
 
+func cloned[K comparable, V any](m map[K]V) map[K]V {
+	if m == nil {
+		return map[K]V{}
+	}
+	return maps.Clone(m)
+}
+
 type builder struct {
-	t      *Table
-	snap   *store.Snapshot
-	refs   map[Ref]int
-	parsed map[*model.Certificate]*parsedCertificate
-
-	ing     *model.Ingress // the one being added
-	refused string         // why nothing of it may be served, or ""
-
-	withoutRules, withRules *Route // the oldest default backends
+	t, prev *Table
+	snap    *store.Snapshot
+	free    []int               // backends that nobody leads to
+	dirty   map[string]struct{} // hosts whose rules have changed
 }
 
-func (b *builder) find(s Severity, format string, args ...any) {
-	b.t.Findings = append(b.t.Findings, Finding{b.ing.Name, s, fmt.Sprintf(format, args...)})
+// entries compiles the Ingresses that are new or have changed, and notes whose hosts are concerned.
+func (b *builder) entries(opts Options) {
+	ings := owned(b.snap, opts)
+	st := &b.t.build
+	st.entries, st.byName = make([]*entry, 0, len(ings)), make(map[model.Name]*entry, len(ings))
+	b.dirty = map[string]struct{}{}
+	fallback := defaultClass(b.snap)
+	for _, ing := range ings {
+		name := ing.Class
+		if name == "" {
+			name = fallback
+		}
+		c := b.class(name)
+		old := b.prev.build.byName[ing.Name]
+		e := old
+		if old == nil || !old.fresh(b.snap, ing, c.parameters, c.problem) {
+			e = b.entry(ing, c.parameters, c.problem)
+			b.touch(e)
+			b.touch(old)
+		}
+		st.entries = append(st.entries, e)
+		st.byName[ing.Name] = e
+	}
+	for name, old := range b.prev.build.byName {
+		if st.byName[name] == nil {
+			b.touch(old)
+		}
+	}
 }
 
-func (b *builder) add(ing *model.Ingress) {
-	b.ing = ing
-	b.refused = b.annotations()
-	var fallback *Route
-	if ing.Default != nil {
-		fallback = b.route("", "", "", *ing.Default)
+func (b *builder) touch(e *entry) {
+	if e == nil {
+		return
 	}
-	if len(ing.Rules) == 0 && fallback == nil {
-		b.find(Error, "it has neither rules nor a default backend: write one of them")
+	for _, h := range e.hosts {
+		b.dirty[h.host] = struct{}{}
 	}
-	var hosts []string // the hosts that this Ingress has rules for
-	for i, rule := range ing.Rules {
-		if rule.Host != "" {
-			if problem := checkRuleHost(rule.Host); problem != "" {
-				b.find(Error, "rule %d: host %q is not served: %s", i, rule.Host, problem)
-				continue
+}
+
+// hosts assembles the hosts that are concerned.
+func (b *builder) hosts() {
+	for _, name := range b.prev.build.special {
+		b.put(name, nil)
+	}
+	members := make(map[string][]*entry, len(b.dirty))
+	if len(b.dirty) > 0 {
+		for _, e := range b.t.build.entries {
+			for _, h := range e.hosts {
+				if _, ok := b.dirty[h.host]; ok {
+					members[h.host] = append(members[h.host], e)
+				}
 			}
 		}
-		if !slices.Contains(hosts, rule.Host) {
-			hosts = append(hosts, rule.Host)
-		}
-		h := b.host(rule.Host)
-		if len(rule.Paths) == 0 && fallback == nil {
-			b.find(Warning, "rule %d: host %q has no paths and the Ingress no default backend to send it to: write either", i, rule.Host)
-		}
-		for j, p := range rule.Paths {
-			b.path(h, rule.Host, p, fmt.Sprintf("rule %d path %d", i, j))
-		}
 	}
-	if fallback != nil {
-		b.claimFallback(fallback, hosts)
+	for name := range b.dirty {
+		if len(members[name]) == 0 {
+			delete(b.t.build.hosts, name)
+			b.put(name, nil)
+			continue
+		}
+		b.t.build.hosts[name] = members[name]
+		b.put(name, assemble(name, members[name]))
 	}
-	b.tls()
+	b.special()
 }
 
-// host gives the entry for a rule's host and makes it if it is the first.
-func (b *builder) host(name string) *host {
-	if name == "" {
-		if b.t.every == nil {
-			b.t.every = &host{}
+// special enters the hosts that no rule has: aliases, and names with and without www.
+func (b *builder) special() {
+	for _, e := range b.t.build.entries {
+		if e.policy == nil || e.refused != "" {
+			continue
 		}
+		for _, alias := range e.policy.Aliases {
+			if len(e.hosts) == 0 {
+				continue
+			}
+			if b.get(alias) != nil {
+				b.t.Findings = append(b.t.Findings, Finding{e.ing.Name, Warning, "alias " + alias + " is not served: another Ingress or alias has that host"})
+				continue
+			}
+			b.put(alias, b.get(e.hosts[0].host))
+			b.t.build.special = append(b.t.build.special, alias)
+		}
+		if !e.policy.WWW {
+			continue
+		}
+		for _, h := range e.hosts {
+			if h.host == "" || strings.HasPrefix(h.host, "*.") {
+				continue
+			}
+			other, ok := strings.CutPrefix(h.host, "www.")
+			if !ok {
+				other = "www." + h.host
+			}
+			if b.get(other) != nil {
+				continue // it has rules of its own
+			}
+			r := &Route{Ingress: e.ing.Name, Host: other, Path: "/", Type: model.PathPrefix, Backend: -1, Policy: e.policy, WWW: h.host, decoded: "/"}
+			b.put(other, &host{prefix: map[string]*Route{"": r}})
+			b.t.build.special = append(b.t.build.special, other)
+		}
+	}
+}
+
+func (b *builder) get(name string) *host {
+	if name == "" {
 		return b.t.every
 	}
+	if rest, ok := strings.CutPrefix(name, "*."); ok {
+		return b.t.wild[rest]
+	}
+	return b.t.exact[name]
+}
+
+// put enters what a host's rules say, or takes the host out.
+func (b *builder) put(name string, h *host) {
 	m := b.t.exact
+	if name == "" {
+		b.t.every = h
+		return
+	}
 	if rest, ok := strings.CutPrefix(name, "*."); ok {
 		m, name = b.t.wild, rest
 	}
-	h := m[name]
 	if h == nil {
-		h = &host{}
+		delete(m, name)
+	} else {
 		m[name] = h
 	}
-	return h
 }
 
-func (b *builder) path(h *host, hostName string, p model.IngressPath, where string) {
-	decoded, problem := rulePath(p)
-	if problem != "" {
-		b.find(Error, "%s: %q is not served: %s", where, p.Path, problem)
-		return
-	}
-	r := b.route(hostName, p.Path, p.Type, p.Backend)
-	if p.Type == model.PathExact {
-		if old := h.exact[decoded]; old != nil {
-			b.taken(where, r, old)
-			return
+// defaults finds the default backend of the table.
+func (b *builder) defaults() {
+	var without, with *Route
+	for _, e := range b.t.build.entries {
+		switch {
+		case e.fallback == nil || e.policy != nil && e.policy.Canary != nil:
+		case len(e.ing.Rules) > 0:
+			if with == nil {
+				with = e.fallback
+			}
+		case without == nil:
+			without = e.fallback
+		default:
+			b.t.Findings = append(b.t.Findings, Finding{e.ing.Name, Error, "its default backend is not served: the older ingress " +
+				without.Ingress.String() + " has the hosts that nobody names; give this one rules with hosts"})
 		}
-		if h.exact == nil {
-			h.exact = map[string]*Route{}
-		}
-		h.exact[decoded] = r
-		return
 	}
-	key := prefixKey(decoded)
-	if old := h.prefix[key]; old != nil {
-		// Prefix /foo and Prefix /foo/ match the same requests, and of two matches the longer path wins, whatever its age.
-		if key == "" || !strings.HasSuffix(decoded, "/") || strings.HasSuffix(old.Path, "/") {
-			b.taken(where, r, old)
-			return
-		}
-		me := b.ing
-		b.ing = &model.Ingress{Name: old.Ingress}
-		b.taken("path "+old.Path, old, r)
-		b.ing = me
-	}
-	if h.prefix == nil {
-		h.prefix = map[string]*Route{}
-	}
-	h.prefix[key] = r
-	h.depth = max(h.depth, elements(key))
-}
-
-func (b *builder) taken(where string, r, by *Route) {
-	severity := Error
-	if by.Ingress == r.Ingress && by.Backend == r.Backend {
-		severity = Warning // said twice, served once
-	}
-	b.find(severity, "%s: host %q path %q (%s) is served by path %q of ingress %s instead: change or remove one of the two",
-		where, r.Host, r.Path, r.Type, by.Path, by.Ingress)
-}
-
-// claimFallback puts an Ingress's default backend behind its hosts and behind the table.
-func (b *builder) claimFallback(r *Route, hosts []string) {
-	for _, name := range hosts {
-		h := b.host(name)
-		if h.fallback != nil {
-			b.find(Warning, "host %q: requests that no path matches go to the default backend of the older ingress %s", name, h.fallback.Ingress)
-			continue
-		}
-		own := *r
-		own.Host = name
-		h.fallback = &own
-	}
-	if len(hosts) == 0 && len(b.ing.Rules) == 0 {
-		if b.withoutRules == nil {
-			b.withoutRules = r
-		} else {
-			b.find(Error, "its default backend is not served: the older ingress %s has the hosts that nobody names; give this one rules with hosts",
-				b.withoutRules.Ingress)
-		}
-		return
-	}
-	if b.withRules == nil {
-		b.withRules = r
+	if b.t.fallback = without; without == nil {
+		b.t.fallback = with
 	}
 }
 
-// route gives the route to a backend. What is not a Service that we can name becomes a refusal, never another route.
-func (b *builder) route(hostName, path string, typ model.PathType, to model.IngressBackend) *Route {
-	r := &Route{Ingress: b.ing.Name, Host: hostName, Path: path, Type: typ, Backend: -1, Refused: b.refused}
-	if r.Refused != "" {
-		return r
-	}
-	switch {
-	case to.Resource != "":
-		r.Refused = fmt.Sprintf("backend %s is not a Service", to.Resource)
-	case to.Service == "":
-		r.Refused = "the backend names no Service"
-	case (to.PortName == "") == (to.PortNumber == 0):
-		r.Refused = fmt.Sprintf("the backend must name one port of Service %s, by name or by number", to.Service)
-	default:
-		ref := Ref{model.Name{Namespace: b.ing.Name.Namespace, Name: to.Service}, to.PortName, to.PortNumber}
-		r.Backend = b.backend(ref)
-		return r
-	}
-	b.find(Error, "host %q path %q answers 503: %s", hostName, path, r.Refused)
-	return r
-}
-
-func (b *builder) backend(ref Ref) int {
-	i, ok := b.refs[ref]
+// backend gives the index of a Service port and notes that the entry leads there.
+func (b *builder) backend(e *entry, ref Ref) int {
+	i, ok := b.t.build.refs[ref]
 	if !ok {
-		i = len(b.t.Backends)
-		b.refs[ref] = i
-		b.t.Backends = append(b.t.Backends, Backend{Ref: ref})
+		if n := len(b.free); n > 0 {
+			i, b.free = b.free[n-1], b.free[:n-1]
+			b.t.Backends[i].Ref = ref
+		} else {
+			i = len(b.t.Backends)
+			b.t.Backends = append(b.t.Backends, Backend{Ref: ref})
+		}
+		b.t.build.refs[ref] = i
 	}
-	// Ingresses come one after the other, so a duplicate can only be the last one.
-	users := &b.t.Backends[i].Ingresses
-	if n := len(*users); n == 0 || (*users)[n-1] != b.ing.Name {
-		*users = append(*users, b.ing.Name)
-	}
+	e.refs = append(e.refs, i)
 	return i
+}
+
+// users notes who leads to each backend, and frees those that nobody leads to.
+func (b *builder) users() {
+	names := make([]model.Name, 0, len(b.t.Backends)) // most have one user, for whom no slice of their own is made
+	for _, e := range b.t.build.entries {
+		for _, i := range e.refs {
+			// Entries come one after the other, so a duplicate can only be the last one.
+			switch users := &b.t.Backends[i].Ingresses; {
+			case len(*users) == 0:
+				if len(names) == cap(names) {
+					names = make([]model.Name, 0, len(b.t.Backends))
+				}
+				names = append(names, e.ing.Name)
+				*users = names[len(names)-1:][:1:1]
+			case (*users)[len(*users)-1] != e.ing.Name:
+				*users = append(*users, e.ing.Name)
+			}
+		}
+	}
+	for i := range b.t.Backends {
+		if be := &b.t.Backends[i]; len(be.Ingresses) == 0 && be.Ref != (Ref{}) {
+			delete(b.t.build.refs, be.Ref)
+			*be = Backend{}
+		}
+	}
+}
+
+// findings gathers those of the Ingresses and of the hosts.
+func (b *builder) findings() {
+	for _, e := range b.t.build.entries {
+		b.t.Findings = append(b.t.Findings, e.findings...)
+	}
+	for name := range b.t.build.hosts { // not those that stand for others
+		b.t.Findings = append(b.t.Findings, b.get(name).findings...)
+	}
 }
 
 // unknownClasses reports Ingresses of a class that does not exist; asked only where no other controller could know it.
 func (b *builder) unknownClasses() {
 	for ing := range b.snap.Ingresses.All() {
 		if ing.Class != "" && b.snap.Classes.Get(model.Name{Name: ing.Class}) == nil {
-			b.ing = ing
-			b.find(Warning, "its class %q does not exist, so nobody serves it: create the IngressClass with controller %s, or remove ingressClassName",
-				ing.Class, Controller)
+			b.t.Findings = append(b.t.Findings, Finding{ing.Name, Warning, "its class \"" + ing.Class +
+				"\" does not exist, so nobody serves it: create the IngressClass with controller " + Controller + ", or remove ingressClassName"})
 		}
 	}
+}
+
+// Verdicts says what becomes of the annotations of an Ingress of ours, in the order of their names.
+func (t *Table) Verdicts(ing model.Name) []policy.Verdict {
+	if e := t.build.byName[ing]; e != nil {
+		return e.verdicts
+	}
+	return nil
 }

@@ -130,7 +130,8 @@ func TestClasses(t *testing.T) {
 	}
 }
 
-func TestForeignAnnotations(t *testing.T) {
+// TestAnnotationsThatAreNotDone: what restricts access closes its Ingress and no other; the rest is served without.
+func TestAnnotationsThatAreNotDone(t *testing.T) {
 	t.Parallel()
 	const nginx = "nginx.ingress.kubernetes.io/"
 	for _, tt := range []struct {
@@ -140,10 +141,20 @@ func TestForeignAnnotations(t *testing.T) {
 		findings   int
 	}{
 		{"example.com/note", "x", "prefix /", 0, 0},
-		{nginx + "proxy-body-size", "8m", "prefix /", Warning, 1},
+		{nginx + "proxy-body-size", "8m", "prefix /", 0, 0},
+		{nginx + "proxy-body-size", "8 MB", "prefix /", Warning, 1},
+		{nginx + "limit-rate", "100", "prefix /", Warning, 1},
+		{nginx + "made-up", "x", "prefix /", Warning, 1},
+		{nginx + "made-up-auth", "x", "503", Error, 1},
 		{nginx + "auth-url", "http://auth", "503", Error, 1},
-		{nginx + "whitelist-source-range", "10.0.0.0/8", "503", Error, 1},
-		{nginx + "enable-modsecurity", "false", "prefix /", Warning, 1},
+		{nginx + "whitelist-source-range", "10.0.0.0/8", "prefix /", 0, 0},
+		{nginx + "whitelist-source-range", "10.0.0.0/8; deny all", "503", Error, 1},
+		{nginx + "configuration-snippet", "deny all;", "503", Error, 1},
+		{nginx + "enable-modsecurity", "false", "prefix /", 0, 0},
+		{nginx + "enable-modsecurity", "true", "503", Error, 1},
+		{"haproxy.org/allow-list", "10.0.0.0/8", "503", Error, 1},
+		{"traefik.ingress.kubernetes.io/router.middlewares", "default-auth@kubernetescrd", "503", Error, 1},
+		{"traefik.ingress.kubernetes.io/router.entrypoints", "web", "prefix /", Warning, 1},
 	} {
 		i := ing("i", rule("a.com", prefix("/")))
 		i.Annotations[tt.key] = tt.value
@@ -195,7 +206,7 @@ func TestCertificates(t *testing.T) {
 			t.Errorf("server name %q gets Secret %q, want %q", server, got, want)
 		}
 	}
-	wantFindings(t, tab, "default/3-thief: warning: tls 0: host \"a.com\" keeps", "default/4-gone: error: tls 0: there is no Secret",
+	wantFindings(t, tab, "default/3-thief: warning: tls 0: host \"a.com\" keeps", "default/3-thief: warning: tls 0: the certificate", "default/4-gone: error: tls 0: there is no Secret",
 		"default/5-broken: error: tls 0: Secret default/broken cannot", "default/6-wrong: warning: tls 0: the certificate",
 		"default/7-elsewhere: error: tls 0: there is no Secret default/elsewhere", "default/9-nothing: warning: tls 0: it names no hosts")
 	if !tab.UsesSecret(name("gone")) || tab.UsesSecret(model.Name{Namespace: "other", Name: "elsewhere"}) {

@@ -14,10 +14,12 @@
 //     default backend of the table.
 //   - The default backend of the table is that of the oldest Ingress that has one, those without rules first.
 //   - Of two Ingresses that claim the same thing the older one has it, then the one whose namespace and name are smaller.
-//   - ImplementationSpecific means Prefix.
+//   - ImplementationSpecific means Prefix, unless the class's parameters say path-matching: ingress-nginx. Then it is a prefix of the text, and
+//     once a path of the host is an expression or is rewritten, all paths of such classes on that host are expressions, as there. Where
+//     classes of both kinds share a host, the strict ones are asked first.
 //   - A certificate that does not cover its host is served all the same, with a finding.
-//   - An annotation of another product that restricts access makes the Ingress refused: serving it would open what its
-//     author closed.
+//   - A class whose parameters cannot be read has all its Ingresses refused: what they say may restrict.
+//   - Annotations are those of package policy; what restricts access and is not done makes the Ingress refused.
 //
 // To debug, print Table.Explain for a scheme, host and path: it names the rule that decided. To test, write rows to a
 // store and compare what Find says.

@@ -37,6 +37,10 @@ func snapshot(t testing.TB, rows ...any) *store.Snapshot {
 				x.PutSlice(r)
 			case *model.Certificate:
 				x.PutCertificate(r)
+			case *model.Secret:
+				x.PutSecret(r)
+			case *model.ConfigMap:
+				x.PutConfigMap(r)
 			default:
 				t.Fatalf("no row: %T", r)
 			}

@@ -61,8 +61,9 @@ func hasEncodedSlash(raw string) bool {
 	return false
 }
 
-// rulePath checks the path of a rule and gives it decoded; problem is "" when it can be served.
-func rulePath(p model.IngressPath) (path, problem string) {
+// rulePath checks the path of a rule and gives it decoded; problem is "" when it can be served. Where paths may be expressions, one that is
+// ImplementationSpecific may have any characters.
+func rulePath(p model.IngressPath, expression bool) (path, problem string) {
 	switch p.Type {
 	case model.PathExact, model.PathPrefix:
 	case model.PathImplementationSpecific:
@@ -74,6 +75,14 @@ func rulePath(p model.IngressPath) (path, problem string) {
 	}
 	if !strings.HasPrefix(p.Path, "/") {
 		return "", `the path must begin with "/"`
+	}
+	if expression && p.Type == model.PathImplementationSpecific {
+		for i := range len(p.Path) {
+			if p.Path[i] < ' ' || p.Path[i] == 0x7f {
+				return "", "the path has a control character"
+			}
+		}
+		return p.Path, ""
 	}
 	if strings.ContainsAny(p.Path, "?#") {
 		return "", "a rule cannot match a query: write the path alone"

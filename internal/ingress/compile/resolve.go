@@ -78,7 +78,7 @@ func servicePort(svc *model.Service, ref Ref) (model.Port, bool) {
 		if p.Protocol != model.TCP {
 			continue
 		}
-		if ref.PortName != "" && p.Name == ref.PortName || ref.PortNumber != 0 && p.Port == ref.PortNumber {
+		if ref.PortName != "" && p.Name == ref.PortName || ref.PortNumber != 0 && p.Port == ref.PortNumber || ref.PortName == "" && ref.PortNumber == 0 {
 			return p, true
 		}
 	}

@@ -1,14 +1,17 @@
 package compile
 
 import (
+	"regexp"
 	"strings"
 
+	"fairway.dev/fairway/internal/ingress/policy"
 	"fairway.dev/fairway/internal/model"
 )
 
 // Table says where a request goes. It is immutable.
 type Table struct {
-	// Backends are the distinct Service ports that routes lead to; Route.Backend is an index into it.
+	// Backends are the Service ports that routes lead to; Route.Backend is an index into it. The index of a Ref stays the same from one table
+	// to the next as long as a route leads to it. An entry with a zero Ref is free.
 	Backends []Backend
 	// Findings are about the Ingresses themselves, ordered by Ingress. Those about Services are in what Resolve gives, since
 	// Services change far more often.
@@ -18,7 +21,8 @@ type Table struct {
 	every       *host            // the rules without a host, or nil
 	fallback    *Route           // the default backend of the table, or nil
 	certs       certificates
-	ingresses   int
+
+	build state // what the next Build starts from
 }
 
 // Backend is one Service port and who uses it.
@@ -28,7 +32,7 @@ type Backend struct {
 	Ingresses []model.Name
 }
 
-// Ref names a Service port as an Ingress does. Exactly one of PortName and PortNumber is set.
+// Ref names a Service port as an Ingress does: by name or by number; by neither it is the first one.
 type Ref struct {
 	Service    model.Name
 	PortName   string
@@ -44,10 +48,42 @@ type Route struct {
 	Path string
 	// Type is "" for a default backend.
 	Type model.PathType
-	// Backend is an index into Table.Backends, or -1 when Refused is set.
+	// Backend is an index into Table.Backends, or -1 when Refused is set or there is a redirect instead.
 	Backend int
 	// Refused says why the rule cannot be served. Its requests must be answered with 503 and go nowhere else.
 	Refused string
+	// Policy is what the Ingress asks for; nil asks for nothing.
+	Policy *policy.Policy
+	// Aux are the further backends that Policy names, or nil.
+	Aux *Aux
+	// Canary is the alternative that another Ingress offers, or nil.
+	Canary *Alternative
+	// WWW is the host that every request is redirected to, or "".
+	WWW string
+
+	decoded string         // Path, decoded
+	pattern *regexp.Regexp // what a path must match, where paths are expressions
+	nginx   bool           // its class compares paths as ingress-nginx does
+}
+
+// Aux has indexes into Table.Backends; -1 is none.
+type Aux struct {
+	// Auth is whom Policy.External asks, if its host is a Service.
+	Auth int
+	// Errors is Policy.ErrorService.
+	Errors int
+	// Mirror is where Policy.Mirror sends copies, if its host is a Service.
+	Mirror int
+}
+
+// Alternative is where a canary leads.
+type Alternative struct {
+	Ingress model.Name
+	When    *policy.Canary
+	// Backend is an index into Table.Backends.
+	Backend int
+	// Policy is the canary's own; only how it chooses an endpoint has an effect.
+	Policy *policy.Policy
 }
 
 // host is what one host's rules say.
@@ -55,7 +91,11 @@ type host struct {
 	exact    map[string]*Route // by decoded path
 	prefix   map[string]*Route // by prefixKey
 	depth    int               // the most elements of any prefix
+	texts    []*Route          // prefixes of the text, the longest first
+	patterns []*Route          // expressions, in the order in which they are tried
 	fallback *Route            // the default backend for what no path matches, or nil
+
+	findings []Finding
 }
 
 // Miss says why no route was found.
@@ -70,7 +110,7 @@ const (
 	NoPath
 )
 
-// Find gives the route for a host from CanonicalHost and a path from CanonicalPath. It allocates nothing.
+// Find gives the route for a host from CanonicalHost and a path from CanonicalPath. It allocates nothing, unless paths are expressions.
 func (t *Table) Find(name, path string) (*Route, Miss) {
 	h := t.host(name)
 	if h == nil {
@@ -113,6 +153,27 @@ func (h *host) find(path string) *Route {
 	if r := h.exact[path]; r != nil {
 		return r
 	}
+	best := h.longest(path)
+	for _, r := range h.texts {
+		if best != nil && len(r.decoded) <= len(best.decoded) {
+			break
+		}
+		if strings.HasPrefix(path, r.decoded) {
+			return r
+		}
+	}
+	if best != nil {
+		return best
+	}
+	for _, r := range h.patterns {
+		if r.pattern.MatchString(path) {
+			return r
+		}
+	}
+	return nil
+}
+
+func (h *host) longest(path string) *Route {
 	if len(h.prefix) == 0 {
 		return nil
 	}
@@ -132,4 +193,22 @@ func (h *host) find(path string) *Route {
 }
 
 // Ingresses is the number of Ingresses that are ours, served or not.
-func (t *Table) Ingresses() int { return t.ingresses }
+func (t *Table) Ingresses() int { return len(t.build.entries) }
+
+// Rewritten gives the path, with a query if there is one, that Policy.Rewrite makes of a canonical path.
+func (r *Route) Rewritten(path string) string {
+	w := r.Policy.Rewrite
+	var groups []string
+	if w.Captures > 0 && r.pattern != nil {
+		groups = r.pattern.FindStringSubmatch(path)
+	}
+	var b strings.Builder
+	for _, p := range w.Parts {
+		if p.Capture < 0 {
+			b.WriteString(p.Text)
+		} else if p.Capture < len(groups) {
+			b.WriteString(groups[p.Capture])
+		}
+	}
+	return b.String()
+}

@@ -20,6 +20,7 @@ type Certificate struct {
 
 type certificates struct {
 	exact, wild map[string]*Certificate // wild without the "*."
+	secure      map[string]struct{}     // hosts of TLS entries, whatever became of them; wild ones with the "*."
 	parsed      map[*model.Certificate]*parsedCertificate
 	secrets     map[model.Name]struct{} // named by an Ingress, whether they exist or not
 }
@@ -29,11 +30,10 @@ type parsedCertificate struct {
 	err  error
 }
 
-func newCertificates() certificates {
-	return certificates{
-		exact: map[string]*Certificate{}, wild: map[string]*Certificate{},
-		parsed: map[*model.Certificate]*parsedCertificate{}, secrets: map[model.Name]struct{}{},
-	}
+// claim is a server name that an Ingress has a certificate for.
+type claim struct {
+	*Certificate
+	entry int // its number in spec.tls
 }
 
 // Certificate gives the certificate for a server name (SNI) in canonical form, or nil when the listener's own is to be served.
@@ -53,34 +53,49 @@ func (t *Table) UsesSecret(secret model.Name) bool {
 	return ok
 }
 
-// tls claims server names for the certificates of the Ingress being added.
-func (b *builder) tls() {
-	for i, entry := range b.ing.TLS {
+// Secure tells whether a TLS entry of an Ingress names the host, so that it is served over TLS on purpose.
+func (t *Table) Secure(host string) bool {
+	if _, ok := t.certs.secure[host]; ok {
+		return true
+	}
+	if i := strings.IndexByte(host, '.'); i > 0 {
+		_, ok := t.certs.secure["*"+host[i:]]
+		return ok
+	}
+	return false
+}
+
+// tls finds the certificates of an Ingress.
+func (b *builder) tls(e *entry) {
+	for i, entry := range e.ing.TLS {
+		hosts := entry.Hosts
+		if len(hosts) == 0 {
+			hosts = e.ruleHosts()
+		}
+		for _, h := range hosts {
+			e.secure = append(e.secure, strings.ToLower(h))
+		}
 		if entry.Secret == "" {
 			continue // asks for the listener's own certificate
 		}
-		hosts := entry.Hosts
 		if len(hosts) == 0 {
-			hosts = b.ruleHosts()
-			if len(hosts) == 0 {
-				b.find(Warning, "tls %d: it names no hosts and neither do the rules, so no server name gets Secret %q: list the hosts", i, entry.Secret)
-				continue
-			}
+			e.find(Warning, "tls %d: it names no hosts and neither do the rules, so no server name gets Secret %q: list the hosts", i, entry.Secret)
+			continue
 		}
-		secret := model.Name{Namespace: b.ing.Name.Namespace, Name: entry.Secret}
-		cert := b.certificate(secret, i)
+		secret := model.Name{Namespace: e.ing.Name.Namespace, Name: entry.Secret}
+		cert := b.certificate(e, secret, i)
 		if cert == nil {
 			continue
 		}
 		for _, host := range hosts {
-			b.claimServerName(strings.ToLower(host), secret, cert, i)
+			e.claim(strings.ToLower(host), secret, cert, i)
 		}
 	}
 }
 
-func (b *builder) ruleHosts() []string {
+func (e *entry) ruleHosts() []string {
 	var out []string
-	for _, r := range b.ing.Rules {
+	for _, r := range e.ing.Rules {
 		if r.Host != "" && checkRuleHost(r.Host) == "" {
 			out = append(out, r.Host)
 		}
@@ -88,26 +103,39 @@ func (b *builder) ruleHosts() []string {
 	return out
 }
 
-func (b *builder) certificate(secret model.Name, entry int) *tls.Certificate {
-	b.t.certs.secrets[secret] = struct{}{}
+func (b *builder) certificate(e *entry, secret model.Name, entry int) *tls.Certificate {
+	if e.certificates == nil {
+		e.certificates = map[model.Name]*model.Certificate{}
+	}
 	row := b.snap.Certificates.Get(secret)
+	e.certificates[secret] = row
 	if row == nil {
-		b.find(Error, "tls %d: there is no Secret %s of type kubernetes.io/tls: create it (kubectl create secret tls); until then the listener's own certificate is served",
+		e.find(Error, "tls %d: there is no Secret %s of type kubernetes.io/tls: create it (kubectl create secret tls); until then the listener's own certificate is served",
 			entry, secret)
 		return nil
 	}
-	p := b.t.certs.parsed[row]
-	if p == nil {
-		if p = b.parsed[row]; p == nil {
-			p = parseCertificate(row)
-		}
-		b.t.certs.parsed[row] = p
-	}
+	p := b.parse(row)
 	if p.err != nil {
-		b.find(Error, "tls %d: Secret %s cannot be used: %v; the listener's own certificate is served", entry, secret, p.err)
+		e.find(Error, "tls %d: Secret %s cannot be used: %v; the listener's own certificate is served", entry, secret, p.err)
 		return nil
 	}
 	return p.cert
+}
+
+// parse reads a certificate once for all tables in which its row is the same.
+func (b *builder) parse(row *model.Certificate) *parsedCertificate {
+	m := &b.t.certs.parsed
+	if *m == nil {
+		*m = map[*model.Certificate]*parsedCertificate{}
+	}
+	p := (*m)[row]
+	if p == nil {
+		if p = b.prev.certs.parsed[row]; p == nil {
+			p = parseCertificate(row)
+		}
+		(*m)[row] = p
+	}
+	return p
 }
 
 func parseCertificate(row *model.Certificate) *parsedCertificate {
@@ -118,29 +146,48 @@ func parseCertificate(row *model.Certificate) *parsedCertificate {
 	return &parsedCertificate{cert: &c}
 }
 
-func (b *builder) claimServerName(host string, secret model.Name, cert *tls.Certificate, entry int) {
+func (e *entry) claim(host string, secret model.Name, cert *tls.Certificate, entry int) {
 	if problem := checkRuleHost(host); problem != "" {
-		b.find(Error, "tls %d: host %q gets no certificate: %s", entry, host, problem)
+		e.find(Error, "tls %d: host %q gets no certificate: %s", entry, host, problem)
 		return
 	}
-	m, name := b.t.certs.exact, host
-	if rest, ok := strings.CutPrefix(host, "*."); ok {
-		m, name = b.t.certs.wild, rest
-	}
-	if old := m[name]; old != nil {
-		if old.Secret != secret {
-			b.find(Warning, "tls %d: host %q keeps Secret %s of the older ingress %s", entry, host, old.Secret, old.Ingress)
-		}
-		return
-	}
-	m[name] = &Certificate{Host: host, Secret: secret, Ingress: b.ing.Name, TLS: cert}
-	if len(b.ing.Rules) > 0 && !slices.ContainsFunc(b.ing.Rules, func(r model.IngressRule) bool { return covers(host, r.Host) || covers(r.Host, host) }) {
-		b.find(Warning, "tls %d: host %q is in no rule of this Ingress", entry, host)
+	e.claims = append(e.claims, claim{&Certificate{Host: host, Secret: secret, Ingress: e.ing.Name, TLS: cert}, entry})
+	if len(e.ing.Rules) > 0 && !slices.ContainsFunc(e.ing.Rules, func(r model.IngressRule) bool { return covers(host, r.Host) || covers(r.Host, host) }) {
+		e.find(Warning, "tls %d: host %q is in no rule of this Ingress", entry, host)
 	}
 	sample := strings.Replace(host, "*", "any", 1)
 	if err := cert.Leaf.VerifyHostname(sample); err != nil {
-		b.find(Warning, "tls %d: the certificate in Secret %s does not cover host %q and clients will refuse it (it covers %s): issue one for the host",
+		e.find(Warning, "tls %d: the certificate in Secret %s does not cover host %q and clients will refuse it (it covers %s): issue one for the host",
 			entry, secret, host, strings.Join(cert.Leaf.DNSNames, ", "))
+	}
+}
+
+// serverNames gives each server name to the oldest Ingress that has a certificate for it.
+func (b *builder) serverNames() {
+	c := &b.t.certs
+	c.exact, c.wild, c.secure, c.secrets = map[string]*Certificate{}, map[string]*Certificate{}, map[string]struct{}{}, map[model.Name]struct{}{}
+	for _, e := range b.t.build.entries {
+		for _, h := range e.secure {
+			c.secure[h] = struct{}{}
+		}
+		for n, row := range e.certificates {
+			c.secrets[n] = struct{}{}
+			if row != nil {
+				b.parse(row) // keeps it for the next table
+			}
+		}
+		for _, own := range e.claims {
+			m, name := c.exact, own.Host
+			if rest, ok := strings.CutPrefix(name, "*."); ok {
+				m, name = c.wild, rest
+			}
+			if old := m[name]; old == nil {
+				m[name] = own.Certificate
+			} else if old.Secret != own.Secret {
+				b.t.Findings = append(b.t.Findings, Finding{e.ing.Name, Warning, fmt.Sprintf("tls %d: host %q keeps Secret %s of the older ingress %s",
+					own.entry, own.Host, old.Secret, old.Ingress)})
+			}
+		}
 	}
 }
 

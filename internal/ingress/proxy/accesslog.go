@@ -14,6 +14,9 @@ func (s *Server) logged(next http.HandlerFunc) http.HandlerFunc {
 		start := time.Now()
 		m := &meter{ResponseWriter: w}
 		defer func() { // a request that is cut off is logged too
+			if m.quiet {
+				return
+			}
 			s.cfg.AccessLog.LogAttrs(r.Context(), slog.LevelInfo, "request",
 				slog.String("client", r.RemoteAddr), slog.String("method", r.Method), slog.String("host", r.Host),
 				slog.String("path", r.URL.Path), slog.String("proto", r.Proto), slog.Bool("tls", r.TLS != nil),
@@ -28,6 +31,7 @@ type meter struct {
 	http.ResponseWriter
 	code  int
 	bytes int64
+	quiet bool // its Ingress does not want it logged
 }
 
 func (m *meter) Unwrap() http.ResponseWriter { return m.ResponseWriter }

@@ -22,7 +22,7 @@ func copyHeader(dst, src http.Header) {
 
 // copyAnswer sends an answer to the client and tells whether the backend's connection is at its end, so that it may be used again.
 // If the answer breaks off half-way the client's connection (or stream) is cut off, since only that tells it so.
-func (s *Server) copyAnswer(w http.ResponseWriter, r *http.Request, c *conn, res *http.Response) (complete bool) {
+func (s *Server) copyAnswer(w http.ResponseWriter, r *http.Request, p *passage, c *conn, res *http.Response) (complete bool) {
 	h := w.Header()
 	copyHeader(h, res.Header)
 	if h["Server"] == nil {
@@ -31,13 +31,14 @@ func (s *Server) copyAnswer(w http.ResponseWriter, r *http.Request, c *conn, res
 	if h["Content-Type"] == nil {
 		h["Content-Type"] = nil // else net/http would guess one
 	}
+	p.answer(h, r)
 	announced := len(res.Trailer)
 	for key := range res.Trailer {
 		h.Add("Trailer", key)
 	}
 	w.WriteHeader(res.StatusCode)
 	if res.Body != http.NoBody {
-		if !s.copyBody(w, r, c, res) {
+		if !s.copyBody(w, r, p, c, res) {
 			return false
 		}
 	}
@@ -54,7 +55,7 @@ func (s *Server) copyAnswer(w http.ResponseWriter, r *http.Request, c *conn, res
 	return true
 }
 
-func (s *Server) copyBody(w http.ResponseWriter, r *http.Request, c *conn, res *http.Response) bool {
+func (s *Server) copyBody(w http.ResponseWriter, r *http.Request, p *passage, c *conn, res *http.Response) bool {
 	buf := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(buf)
 	rc := http.NewResponseController(w)
@@ -66,7 +67,7 @@ func (s *Server) copyBody(w http.ResponseWriter, r *http.Request, c *conn, res *
 			now := time.Now()
 			slow = true
 			_ = rc.SetWriteDeadline(now.Add(s.cfg.StreamTimeout))
-			_ = c.nc.SetReadDeadline(now.Add(s.cfg.StreamTimeout))
+			_ = c.nc.SetReadDeadline(now.Add(p.limits.read))
 			if rc.Flush() != nil {
 				return false
 			}
@@ -101,11 +102,12 @@ func refuse(w http.ResponseWriter, r *http.Request, code int, why string) {
 }
 
 // refuseAndClose ends the client's connection after the answer. In HTTP/2 a body ends with its stream, and nothing need be closed.
-func refuseAndClose(w http.ResponseWriter, r *http.Request, code int, why string) {
+func (p *passage) refuseAndClose(w http.ResponseWriter, r *http.Request, code int, why string) {
 	clear(w.Header())
 	if r.ProtoMajor == 1 {
 		w.Header()["Connection"] = []string{"close"}
 	}
+	p.decorate(w.Header(), r)
 	writeRefusal(w, r, code, why)
 }
 

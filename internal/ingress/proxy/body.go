@@ -35,12 +35,12 @@ type errClient struct {
 func (e *errClient) Error() string { return e.err.Error() }
 
 // readBody prepares the body of a request: reads it whole if it is short, else leaves it to stream.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request, b *requestBody) error {
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, p *passage, b *requestBody) error {
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
 		return nil
 	}
 	b.length, b.src = r.ContentLength, r.Body
-	if limit := s.cfg.MaxBodyBytes; limit > 0 {
+	if limit := p.limits.body; limit > 0 {
 		if b.length > limit {
 			return &errClient{http.StatusRequestEntityTooLarge, fmt.Errorf("the body has %d bytes, %d are allowed", b.length, limit)}
 		}
@@ -80,13 +80,13 @@ type upload struct {
 	err error
 }
 
-func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, b *requestBody, c *conn) *upload {
+func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, p *passage, b *requestBody, c *conn) *upload {
 	u := &upload{done: make(chan struct{})}
 	rc := http.NewResponseController(w)
 	_ = rc.EnableFullDuplex() // an answer may begin before the request is over; where it cannot, it waits
 	go func() {
 		defer close(u.done)
-		u.err = s.send(rc, r, b, c)
+		u.err = s.send(rc, r, p, b, c)
 		if e := (*errClient)(nil); errors.As(u.err, &e) {
 			c.close() // the backend must not take a part for the whole
 		}
@@ -119,7 +119,7 @@ func (u *upload) stop(w http.ResponseWriter) {
 	<-u.done
 }
 
-func (s *Server) send(rc *http.ResponseController, r *http.Request, b *requestBody, c *conn) error {
+func (s *Server) send(rc *http.ResponseController, r *http.Request, p *passage, b *requestBody, c *conn) error {
 	buf := copyBuffers.Get().(*[copySize]byte)
 	defer copyBuffers.Put(buf)
 	var total int64
@@ -128,7 +128,7 @@ func (s *Server) send(rc *http.ResponseController, r *http.Request, b *requestBo
 		n, err := b.src.Read(buf[:])
 		if n > 0 {
 			total += int64(n)
-			_ = c.nc.SetWriteDeadline(time.Now().Add(s.cfg.StreamTimeout))
+			_ = c.nc.SetWriteDeadline(time.Now().Add(p.limits.send))
 			if werr := writePart(c.bw, buf[:n], b.length < 0); werr != nil {
 				return werr
 			}

@@ -23,7 +23,7 @@ const (
 
 // exchange sends the request over c and the answer back to the client. On failed, err says why; c is given back to its pool or
 // closed in every case.
-func (s *Server) exchange(w http.ResponseWriter, r *http.Request, o origin, b *requestBody, c *conn) (v verdict, err error) {
+func (s *Server) exchange(w http.ResponseWriter, r *http.Request, p *passage, b *requestBody, c *conn) (v verdict, err error) {
 	stop := context.AfterFunc(r.Context(), c.close)
 	reusable := false
 	var up *upload
@@ -39,7 +39,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request, o origin, b *r
 	}()
 
 	upgrade := upgradeOf(r)
-	writeHead(c.bw, r, o, b, upgrade)
+	writeHead(c.bw, r, p, b, upgrade)
 	if b.whole != nil {
 		c.bw.Write(b.whole)
 	}
@@ -53,10 +53,10 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request, o origin, b *r
 	if werr == nil && b.streams() {
 		wait := b.expect
 		if wait {
-			wait = s.awaitContinue(c)
+			wait = s.awaitContinue(p, c)
 		}
 		if !wait {
-			up = s.startUpload(w, r, b, c)
+			up = s.startUpload(w, r, p, b, c)
 		}
 	}
 	res, err := s.readHead(w, r, c)
@@ -77,7 +77,7 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request, o origin, b *r
 		// Answered before the request is over. If the rest of the body is not taken, net/http would read it as the next request.
 		w.Header()["Connection"] = []string{"close"}
 	}
-	complete := s.copyAnswer(w, r, c, res)
+	complete := s.copyAnswer(w, r, p, c, res)
 	reusable = complete && !res.Close && werr == nil && (!b.streams() || up.finished()) && c.br.Buffered() == 0
 	return answered, nil
 }
@@ -125,10 +125,10 @@ const continueTimeout = time.Second
 
 // awaitContinue waits for the backend's first word. true means that it will not be "continue": an answer has begun, and the body
 // must not be sent.
-func (s *Server) awaitContinue(c *conn) (refused bool) {
+func (s *Server) awaitContinue(p *passage, c *conn) (refused bool) {
 	_ = c.nc.SetReadDeadline(time.Now().Add(continueTimeout))
 	line, err := c.br.Peek(len("HTTP/1.1 100"))
-	_ = c.nc.SetReadDeadline(time.Now().Add(s.cfg.ResponseTimeout))
+	_ = c.nc.SetReadDeadline(time.Now().Add(p.limits.response))
 	if err != nil {
 		return !errors.Is(err, os.ErrDeadlineExceeded)
 	}

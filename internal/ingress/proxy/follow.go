@@ -63,7 +63,7 @@ func (f *follower) follow(ctx context.Context, cur *store.Cursor, first func()) 
 }
 
 func (f *follower) apply(snap *store.Snapshot, d store.Delta) {
-	if d.All || len(d.Ingresses) > 0 || len(d.Classes) > 0 || f.secretsMatter(d) {
+	if d.All || len(d.Ingresses) > 0 || len(d.Classes) > 0 || len(d.Secrets) > 0 || len(d.ConfigMaps) > 0 || f.secretsMatter(d) {
 		f.rebuild(snap, d)
 		return
 	}
@@ -94,6 +94,9 @@ func (f *follower) rebuild(snap *store.Snapshot, d store.Delta) {
 	byRef := make(map[compile.Ref]*backend, len(next.backends))
 	byService := make(map[model.Name][]*backend, len(next.backends))
 	for i, tb := range next.table.Backends {
+		if tb.Ref == (compile.Ref{}) {
+			continue // free
+		}
 		b := f.byRef[tb.Ref]
 		_, changed := d.Services[tb.Ref.Service]
 		if b == nil {
@@ -198,6 +201,9 @@ func (f *follower) reap(ctx context.Context, idle time.Duration) {
 func (r *routing) findings() []compile.Finding {
 	out := slices.Clone(r.table.Findings)
 	for i, b := range r.backends {
+		if b == nil {
+			continue
+		}
 		set := b.set.Load()
 		for _, ing := range r.table.Backends[i].Ingresses {
 			if set.problem != "" {

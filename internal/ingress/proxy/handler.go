@@ -30,6 +30,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	body := requestBody{}
 	prepared := false
+	var p *passage
+	defer func() {
+		if p != nil && p.release != nil {
+			p.release()
+		}
+	}()
 	for range maxReroutes {
 		rt := s.routing.Load()
 		route, miss := rt.table.Find(host, path)
@@ -44,14 +50,28 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			refuse(w, r, http.StatusServiceUnavailable, fmt.Sprintf("ingress %s: %s", route.Ingress, route.Refused))
 			return
 		}
-		if !prepared {
-			prepared = true
-			if err := s.readBody(w, r, &body); err != nil {
-				s.fail(w, r, nil, &body, err)
+		if p == nil || p.route != route { // also when it is routed again to another rule, which may admit others
+			if p != nil && p.release != nil {
+				p.release()
+			}
+			p = s.begin(r, rt, route, host, path)
+			if route.Policy != nil && !s.admit(w, r, p) {
 				return
 			}
 		}
-		if s.forward(w, r, rt.backends[route.Backend], &body) {
+		p.routing = rt
+		if route.Backend < 0 { // it only redirects, and has just been told not to
+			p.refuse(w, r, http.StatusServiceUnavailable, "the rule has no backend")
+			return
+		}
+		if !prepared {
+			prepared = true
+			if err := s.readBody(w, r, p, &body); err != nil {
+				s.fail(w, r, p, nil, &body, err)
+				return
+			}
+		}
+		if s.forward(w, r, p, p.backend(r), &body) {
 			return
 		}
 	}
@@ -67,17 +87,19 @@ const maxFresh = 2
 
 // forward tries the request on the endpoints of b until one answers. false means that the endpoints have been taken out of use
 // and nothing was sent: route again.
-func (s *Server) forward(w http.ResponseWriter, r *http.Request, b *backend, body *requestBody) bool {
+func (s *Server) forward(w http.ResponseWriter, r *http.Request, p *passage, b *backend, body *requestBody) bool {
 	set := b.set.Load()
 	if len(set.endpoints) == 0 {
 		why := set.problem
 		if why == "" {
 			why = fmt.Sprintf("service %s has no ready endpoint", b.ref.Service)
 		}
-		refuse(w, r, http.StatusServiceUnavailable, why)
+		if e := p.errorBackend(b); e != nil {
+			return s.forward(w, r, p, e, body)
+		}
+		p.refuse(w, r, http.StatusServiceUnavailable, why)
 		return true
 	}
-	o := s.originOf(r)
 	var been attempts
 	repeats, fresh := 0, 0
 	var lastErr error
@@ -85,10 +107,10 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, b *backend, bod
 		now := time.Now()
 		ep := b.pick(set, &been, now)
 		if ep == nil {
-			s.fail(w, r, b, body, lastErr)
+			s.fail(w, r, p, b, body, lastErr)
 			return true
 		}
-		c, err := ep.get(r.Context(), s.cfg.DialTimeout, now.Add(s.cfg.ResponseTimeout))
+		c, err := ep.get(r.Context(), p.limits.dial, now.Add(p.limits.response))
 		switch {
 		case err == errGone:
 			return false
@@ -101,7 +123,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, b *backend, bod
 			s.log.Debug("endpoint refused a connection", "service", b.ref.Service.String(), "endpoint", ep.name, "err", err)
 			continue
 		}
-		v, err := s.exchange(w, r, o, body, c)
+		v, err := s.exchange(w, r, p, body, c)
 		switch v {
 		case answered:
 			if err != nil {
@@ -127,15 +149,15 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, b *backend, bod
 				continue
 			}
 		}
-		s.fail(w, r, b, body, fmt.Errorf("%s: %w", ep.name, err))
+		s.fail(w, r, p, b, body, fmt.Errorf("%s: %w", ep.name, err))
 		return true
 	}
 }
 
 // fail answers for a request that found no answer. The endpoint's address is for the log, not for the client.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, b *backend, body *requestBody, err error) {
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, p *passage, b *backend, body *requestBody, err error) {
 	if e := (*errClient)(nil); errors.As(err, &e) {
-		refuseAndClose(w, r, e.code, e.Error()) // what is left of the body must not be taken for the next request
+		p.refuseAndClose(w, r, e.code, e.Error()) // what is left of the body must not be taken for the next request
 		return
 	}
 	code, why := http.StatusBadGateway, "no endpoint of service %s gave an answer"
@@ -145,10 +167,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, b *backend, body *
 	s.log.Warn("request failed", "service", b.ref.Service.String(), "method", r.Method, "host", r.Host, "path", r.URL.Path,
 		"code", code, "err", err)
 	if body.streams() {
-		refuseAndClose(w, r, code, fmt.Sprintf(why, b.ref.Service))
+		p.refuseAndClose(w, r, code, fmt.Sprintf(why, b.ref.Service))
 		return
 	}
-	refuse(w, r, code, fmt.Sprintf(why, b.ref.Service))
+	p.refuse(w, r, code, fmt.Sprintf(why, b.ref.Service))
 }
 
 func jsonAnswer(code int, why string) string {

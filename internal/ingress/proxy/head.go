@@ -4,15 +4,16 @@ import (
 	"bufio"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 )
 
 // origin is who a request comes from, as far as the backend is to be told.
 type origin struct {
-	addr    netip.Addr
+	addr    netip.Addr // the peer
+	client  netip.Addr // the peer, or who a trusted peer says that its own client is
 	tls     bool
+	secure  bool // TLS, here or, as a trusted peer says, before it
 	trusted bool // what the client says about its own client counts
 }
 
@@ -20,28 +21,72 @@ func (s *Server) originOf(r *http.Request) origin {
 	o := origin{tls: r.TLS != nil}
 	if ap, err := netip.ParseAddrPort(r.RemoteAddr); err == nil {
 		o.addr = ap.Addr().Unmap().WithZone("")
-		o.trusted = slices.ContainsFunc(s.cfg.TrustedCIDRs, func(p netip.Prefix) bool { return p.Contains(o.addr) })
+		o.trusted = contains(s.cfg.TrustedCIDRs, o.addr)
+	}
+	o.client, o.secure = o.addr, o.tls
+	if o.trusted {
+		o.client = s.clientOf(r, o.addr)
+		if v := r.Header["X-Forwarded-Proto"]; len(v) == 1 {
+			o.secure = strings.EqualFold(v[0], "https")
+		}
 	}
 	return o
 }
 
+// clientOf reads X-Forwarded-For from its end: the first address that is not a trusted proxy's is the client's. What is no address ends the
+// search, since everything before it may be made up.
+func (s *Server) clientOf(r *http.Request, client netip.Addr) netip.Addr {
+	values := r.Header["X-Forwarded-For"]
+	for i := len(values) - 1; i >= 0; i-- {
+		rest := values[i]
+		for rest != "" {
+			var one string
+			if j := strings.LastIndexByte(rest, ','); j >= 0 {
+				rest, one = rest[:j], rest[j+1:]
+			} else {
+				rest, one = "", rest
+			}
+			a, err := netip.ParseAddr(strings.TrimSpace(one))
+			if err != nil {
+				return client
+			}
+			client = a.Unmap().WithZone("")
+			if !contains(s.cfg.TrustedCIDRs, client) {
+				return client
+			}
+		}
+	}
+	return client
+}
+
 // writeHead writes the request head for the backend. Every part of it was parsed first: the method is a token, the target and the
 // Host have been checked, and net/http lets no header through that could end its line.
-func writeHead(w *bufio.Writer, r *http.Request, o origin, body *requestBody, upgrade string) {
+func writeHead(w *bufio.Writer, r *http.Request, p *passage, body *requestBody, upgrade string) {
 	w.WriteString(r.Method)
 	w.WriteByte(' ')
-	w.WriteString(target(r))
+	if p.uri != "" {
+		w.WriteString(p.uri)
+	} else {
+		w.WriteString(target(r))
+	}
 	w.WriteString(" HTTP/1.1\r\nHost: ")
-	w.WriteString(r.Host)
+	if p.authority != "" {
+		w.WriteString(p.authority)
+	} else {
+		w.WriteString(r.Host)
+	}
 	w.WriteString("\r\n")
 	connection := r.Header["Connection"]
 	for key, values := range r.Header {
-		if isHopByHop(key) || claimsOrigin(key) || key == "Expect" || connection != nil && namedByConnection(connection, key) {
+		if isHopByHop(key) || claimsOrigin(key) || key == "Expect" || p.replaced(key) || connection != nil && namedByConnection(connection, key) {
 			continue
 		}
 		writeField(w, key, values)
 	}
-	writeOrigin(w, r, o)
+	for key, values := range p.set {
+		writeField(w, key, values)
+	}
+	writeOrigin(w, r, p)
 	if hasToken(r.Header["Te"], "trailers") {
 		w.WriteString("Te: trailers\r\n")
 	}
@@ -64,7 +109,7 @@ func writeField(w *bufio.Writer, key string, values []string) {
 }
 
 // writeOrigin writes the X-Forwarded headers: extended for a trusted client, made anew for any other.
-func writeOrigin(w *bufio.Writer, r *http.Request, o origin) {
+func writeOrigin(w *bufio.Writer, r *http.Request, o *passage) {
 	proto, host := "http", r.Host
 	if o.tls {
 		proto = "https"
@@ -94,7 +139,7 @@ func writeOrigin(w *bufio.Writer, r *http.Request, o origin) {
 		return
 	}
 	for key, values := range r.Header { // whatever else a trusted proxy says goes through
-		if claimsOrigin(key) && key != "Proxy" && key != "X-Forwarded-For" && key != "X-Forwarded-Proto" && key != "X-Forwarded-Host" {
+		if claimsOrigin(key) && !o.replaced(key) && key != "Proxy" && key != "X-Forwarded-For" && key != "X-Forwarded-Proto" && key != "X-Forwarded-Host" {
 			writeField(w, key, values)
 		}
 	}

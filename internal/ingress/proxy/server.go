@@ -30,6 +30,10 @@ type Server struct {
 	tunnels tunnelSet
 	open    sync.WaitGroup // requests
 
+	limiter   *limiter
+	passwords *passwords
+	outside   *http.Transport // to servers that are asked about requests
+
 	listeners []listener
 }
 
@@ -46,7 +50,7 @@ func New(st *store.Store, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ingress: %w", err)
 	}
-	s := &Server{cfg: cfg, log: cfg.Logger, own: own}
+	s := &Server{cfg: cfg, log: cfg.Logger, own: own, limiter: newLimiter(), passwords: newPasswords(), outside: newOutside(cfg.DialTimeout)}
 	s.routing.Store(&routing{table: &compile.Table{}})
 	for _, set := range []struct {
 		addrs []netip.AddrPort
@@ -148,6 +152,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Wait()
 	closePools()
 	pools.Wait()
+	s.outside.CloseIdleConnections()
 	return err
 }
 
