@@ -37,6 +37,8 @@ type AgentConfig struct {
 	DNS       []netip.AddrPort
 	Domain    string
 	Upstreams []netip.AddrPort
+	// DNSConfig is the DNS server's configuration file; "" is none.
+	DNSConfig string
 	// IngressHTTP and IngressHTTPS are where Ingress listens; empty is nowhere.
 	IngressHTTP, IngressHTTPS []netip.AddrPort
 	// Health is where /livez, /readyz and /status listen; the zero value is nowhere.
@@ -69,7 +71,7 @@ func Agent(ctx context.Context, c AgentConfig) error {
 	}
 	line := &dataline{
 		node: c.NodeName, table: c.Table, domain: c.Domain, serviceCIDRs: c.ServiceCIDRs, podCIDRs: c.PodCIDRs, nodePortCIDRs: c.NodePortCIDRs,
-		dns: c.DNS, upstreams: c.Upstreams, http: c.IngressHTTP, https: c.IngressHTTPS, dnsFlag: "--dns-listen", log: c.Logger,
+		dns: c.DNS, upstreams: c.Upstreams, dnsConfig: c.DNSConfig, http: c.IngressHTTP, https: c.IngressHTTPS, dnsFlag: "--dns-listen", log: c.Logger,
 	}
 	defer line.close()
 	if err := line.open(cfg); err != nil {

@@ -31,6 +31,7 @@ type dataline struct {
 	nodePortCIDRs          []netip.Prefix
 	dns                    []netip.AddrPort
 	upstreams              []netip.AddrPort
+	dnsConfig              string // file; "" is none
 	http, https            []netip.AddrPort
 	withoutClass           bool
 	certDir                string // keeps the certificate for hosts without one; "" makes a new one at each start
@@ -53,7 +54,7 @@ func (d *dataline) open(api *rest.Config) (err error) {
 	}
 	if len(d.dns) > 0 {
 		cfg := dns.Config{
-			Listen: d.dns, Domain: d.domain, Upstreams: d.upstreams, AfterConsumer: "nft",
+			Listen: d.dns, Domain: d.domain, Upstreams: d.upstreams, File: d.dnsConfig, AfterConsumer: "nft",
 			Service: model.Name{Namespace: dnsNamespace, Name: dnsService}, Pods: zone.PodsInsecure, Logger: d.log.With("part", "dns"),
 		}
 		if len(d.upstreams) == 0 {

@@ -27,6 +27,8 @@ type UpConfig struct {
 	// Domain is the cluster's domain, and Upstreams answer other names; none means the host's resolv.conf.
 	Domain    string
 	Upstreams []netip.AddrPort
+	// DNSConfig is the DNS server's configuration file; "" is none.
+	DNSConfig string
 	DNSPort   uint16
 	NodeName  string
 	// Runtime is the OCI runtime: runc, or another of the same command line.

@@ -7,7 +7,7 @@ import (
 )
 
 func newAgent(i *instance) *cobra.Command {
-	var kubeconfig, node, dns, http, https, health, domain, table string
+	var kubeconfig, node, dns, http, https, health, domain, table, dnsConfig string
 	var services, pods, nodePorts, upstreams []string
 	var cleanup bool
 	c := &cobra.Command{
@@ -26,11 +26,11 @@ Stopping the agent leaves the rules in force; --cleanup takes them away.`,
 			if cleanup {
 				return app.AgentCleanup(table)
 			}
+			p := &parser{}
 			cfg := app.AgentConfig{
-				Kubeconfig: kubeconfig, Table: table,
+				Kubeconfig: kubeconfig, Table: table, DNSConfig: p.file("--dns-config", dnsConfig),
 				Logger: i.logger(c), Progress: app.NewProgress(c.OutOrStdout(), processStart()),
 			}
-			p := &parser{}
 			cfg.Domain = p.domain("--cluster-domain", domain)
 			if node != "" {
 				cfg.NodeName = p.node("--node-name", node)
@@ -63,6 +63,7 @@ Stopping the agent leaves the rules in force; --cleanup takes them away.`,
 	f.StringSliceVar(&nodePorts, "nodeport-addresses", nil, "serve NodePorts on the node's addresses in these ranges (default: its primary address of each family)")
 	f.StringVar(&dns, "dns-listen", "", "where DNS listens, ADDRESS:PORT, comma-separated (default: nowhere)")
 	f.StringSliceVar(&upstreams, "dns-upstream", nil, "servers for other names, ADDRESS[:PORT] (default: those of /etc/resolv.conf)")
+	f.StringVar(&dnsConfig, "dns-config", "", "the DNS server's configuration file, read again when it changes (docs/dns.md)")
 	f.StringVar(&domain, "cluster-domain", "cluster.local", "the domain of the cluster's names")
 	f.StringVar(&http, "ingress-http", "", "where Ingress listens for HTTP, comma-separated (default: nowhere)")
 	f.StringVar(&https, "ingress-https", "", "where Ingress listens for HTTPS, comma-separated (default: nowhere)")

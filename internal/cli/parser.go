@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -78,6 +79,18 @@ func (p *parser) sameFamilies(services, pods []netip.Prefix) {
 			}
 		}
 	}
+}
+
+// file makes the path of a file absolute: it may be read again later, wherever the process is by then.
+func (p *parser) file(flag, s string) string {
+	if s == "" {
+		return ""
+	}
+	abs, err := filepath.Abs(s)
+	if err != nil {
+		p.fail("%s %q: %v", flag, s, err)
+	}
+	return abs
 }
 
 func (p *parser) upstreams(ss []string) (out []netip.AddrPort) {

@@ -15,7 +15,7 @@ import (
 )
 
 func newUp(i *instance) *cobra.Command {
-	var api, http, https, domain, node, runtime string
+	var api, http, https, domain, node, runtime, dnsConfig string
 	var services, pods, upstreams []string
 	var dnsPort uint16
 	var ephemeral bool
@@ -44,11 +44,11 @@ All listeners are on loopback, or on the node's own address that only this machi
 			if err := recall(c.Flags(), inst); err != nil {
 				return err
 			}
+			p := &parser{}
 			cfg := app.UpConfig{
-				Instance: inst, DNSPort: dnsPort, Runtime: runtime,
+				Instance: inst, DNSPort: dnsPort, Runtime: runtime, DNSConfig: p.file("--dns-config", dnsConfig),
 				Ephemeral: ephemeral, Logger: i.logger(c), Progress: app.NewProgress(c.OutOrStdout(), processStart()),
 			}
-			p := &parser{}
 			cfg.Domain, cfg.NodeName = p.domain("--cluster-domain", domain), p.node("--node-name", node)
 			cfg.API = p.addr("--api", api)
 			cfg.IngressHTTP, cfg.IngressHTTPS = p.addrs("--ingress-http", http), p.addrs("--ingress-https", https)
@@ -73,6 +73,7 @@ All listeners are on loopback, or on the node's own address that only this machi
 	f.StringVar(&https, "ingress-https", "127.0.0.1:443", "where Ingress listens for HTTPS, comma-separated, or off")
 	f.StringSliceVar(&services, "service-cidr", []string{"10.96.0.0/16", "fd66:96::/112"}, "the range of ClusterIPs: one IPv4, one IPv6, or both, the preferred one first")
 	f.StringSliceVar(&pods, "pod-cidr", []string{"10.244.0.0/24", "fd66:244::/64"}, "the range of Pod addresses, of the same families")
+	f.StringVar(&dnsConfig, "dns-config", "", "the DNS server's configuration file, read again when it changes (docs/dns.md)")
 	f.StringVar(&domain, "cluster-domain", "cluster.local", "the domain of the cluster's names")
 	f.StringSliceVar(&upstreams, "dns-upstream", nil, "servers for other names, ADDRESS[:PORT] (default: those of /etc/resolv.conf)")
 	f.Uint16Var(&dnsPort, "dns-port", 10053, "the port of the DNS server on the node's address; Pods use the Service, on 53")

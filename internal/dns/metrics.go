@@ -19,6 +19,8 @@ type metrics struct {
 	dropped, rejected, unsent atomic.Uint64
 	// asked, failed are questions put to upstreams and those that got no answer.
 	asked, failed atomic.Uint64
+	// reloaded and reloadFailed are changes of the configuration.
+	reloaded, reloadFailed atomic.Uint64
 }
 
 // The labels are those of CoreDNS's dashboards.
@@ -81,10 +83,12 @@ func (m *metrics) count(origin int, t wire.Type, c wire.Rcode, tcp bool) {
 	m.responses[origin][rcodeIndex(c)].Add(1)
 }
 
-func (m *metrics) answered(q *wire.Query, r *wire.Reply, tcp bool) { m.count(0, q.Type, r.Rcode, tcp) }
-
-func (m *metrics) relayed(q *wire.Query, reply []byte, tcp bool) {
-	m.count(1, q.Type, wire.ResponseCode(reply), tcp)
+func (m *metrics) answered(w *scratch, reply []byte, tcp bool) {
+	code := wire.ResponseCode(reply)
+	if w.r.Rcode == wire.BadVersion {
+		code = wire.BadVersion
+	}
+	m.count(int(w.origin), w.q.Type, code, tcp)
 }
 
 // Describe makes Server a prometheus.Collector.

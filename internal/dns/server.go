@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,8 +10,10 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"fairway.dev/fairway/internal/dns/config"
 	"fairway.dev/fairway/internal/dns/wire"
 	"fairway.dev/fairway/internal/dns/zone"
 	"fairway.dev/fairway/internal/model"
@@ -35,6 +38,10 @@ type Config struct {
 	// Service is the DNS Service itself: the zone's NS record names it, and an upstream at one of its addresses is this server.
 	Service model.Name
 	Pods    zone.PodNames
+	// File is the configuration file (package config), read now and whenever it changes, or a file that it names does. Without one, Settings
+	// are the configuration; nil is config.Default. Either may name the upstreams instead of Upstreams and ResolvConf.
+	File     string
+	Settings *config.File
 	// Logger is where things go that need a person; nil is slog.Default.
 	Logger *slog.Logger
 }
@@ -46,7 +53,10 @@ type Server struct {
 	log     *slog.Logger
 	zone    *zone.Zone
 	sockets []*socket
-	forward *forwarder
+	ns      *namespace
+	plan    atomic.Pointer[plan]
+	builder builder // of the one who reloads
+	forward forwarder
 	metrics metrics
 }
 
@@ -59,34 +69,74 @@ type socket struct {
 
 // New opens the sockets. A port that is taken, or an address that the machine does not have, is an error that names it.
 func New(st *store.Store, cfg Config) (*Server, error) {
-	if cfg.Logger == nil {
-		cfg.Logger = slog.Default()
-	}
-	if cfg.TTL == 0 {
-		cfg.TTL = 5 * time.Second
-	}
 	if len(cfg.Listen) == 0 {
 		return nil, errors.New("dns: no address to listen on")
 	}
-	z, err := zone.New(zone.Config{Domain: cfg.Domain, TTL: uint32(cfg.TTL / time.Second), Service: cfg.Service, Pods: cfg.Pods})
-	if err != nil {
+	s := &Server{cfg: cfg, st: st}
+	if err := s.prepare(); err != nil {
 		return nil, err
 	}
-	s := &Server{cfg: cfg, st: st, log: cfg.Logger, zone: z}
-	s.metrics.init(z.Domain())
-	for _, a := range cfg.Listen {
-		k, err := listen(a)
-		if err != nil {
-			s.close()
-			return nil, err
-		}
-		s.sockets = append(s.sockets, k)
-	}
-	if s.forward, err = newForwarder(s); err != nil {
+	if err := s.open(); err != nil {
 		s.close()
+		s.ns.file.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// prepare fills in what needs no socket.
+func (s *Server) prepare() (err error) {
+	if s.cfg.Logger == nil {
+		s.cfg.Logger = slog.Default()
+	}
+	s.log = s.cfg.Logger
+	s.builder = builder{s: s, resolvConf: map[string][]byte{}, said: map[string]string{}}
+	s.forward.metrics, s.forward.flights = &s.metrics, map[string]*flight{}
+	s.ns, err = currentNamespace()
+	return err
+}
+
+// open reads the configuration and opens the sockets.
+func (s *Server) open() error {
+	for _, a := range s.cfg.Listen {
+		k, err := listen(a)
+		if err != nil {
+			return err
+		}
+		s.sockets = append(s.sockets, k)
+	}
+	p, err := s.builder.build(nil) // behind the sockets: a resolver at one of them is this server
+	if err != nil {
+		return err
+	}
+	if s.zone, err = zone.New(s.zoneConfig(p.file)); err != nil {
+		return err
+	}
+	s.metrics.init(s.zone.Domain())
+	s.forward.limit.Store(int64(p.file.MaxConcurrent))
+	s.plan.Store(p)
+	return nil
+}
+
+// zoneConfig gives the cluster zone's configuration; what is in the file counts only where the caller has not said otherwise.
+func (s *Server) zoneConfig(f *config.File) zone.Config {
+	ttl, pods := s.cfg.TTL, s.cfg.Pods
+	if ttl == 0 {
+		ttl = f.Cluster.TTL.D()
+	}
+	if f.Cluster.Pods == "disabled" {
+		pods = zone.PodsDisabled
+	}
+	return zone.Config{Domain: s.cfg.Domain, TTL: seconds(ttl), Service: s.cfg.Service, Pods: pods}
+}
+
+// agree refuses a configuration that is for another cluster.
+func (s *Server) agree(f *config.File) error {
+	domain := cmp.Or(s.cfg.Domain, "cluster.local")
+	if own, err := wire.EncodeName(nil, domain); f.Cluster.Domain != nil && (err != nil || string(own) != string(f.Cluster.Domain)) {
+		return fmt.Errorf("%s: cluster.domain: it is for %s and this cluster's domain is %s; give the same, or --cluster-domain", s.cfg.File, f.Cluster.Domain, domain)
+	}
+	return nil
 }
 
 // Addrs gives the addresses that are served, in the order of Config.Listen.
@@ -99,7 +149,7 @@ func (s *Server) Addrs() []netip.AddrPort {
 }
 
 // Close gives up a server whose Run was never called. Run closes by itself.
-func (s *Server) Close() { s.close(); s.forward.close() }
+func (s *Server) Close() { s.close(); s.ns.file.Close() }
 
 func (s *Server) close() {
 	for _, k := range s.sockets {
@@ -133,7 +183,9 @@ func (s *Server) Run(ctx context.Context) error {
 			}
 		})
 	}
+	s.forward.base = ctx
 	start(func() error { s.follow(ctx); return nil })
+	start(func() error { s.keepConfig(ctx); return nil })
 	conns := newConns()
 	for _, k := range s.sockets {
 		for _, c := range k.udp {
@@ -146,64 +198,66 @@ func (s *Server) Run(ctx context.Context) error {
 	conns.closeAll()
 	wg.Wait()
 	s.forward.wait()
-	s.forward.close()
+	s.ns.file.Close()
 	return cause
 }
 
 // scratch is what one goroutine needs to answer; nothing in it outlives one question.
 type scratch struct {
-	q wire.Query
-	r wire.Reply
+	q      wire.Query
+	r      wire.Reply
+	key    []byte
+	origin origin
 }
 
-// answer builds the reply to a packet in buf. A nil reply and slow false mean silence; slow means that the answer needs
-// an upstream: call answerSlowly elsewhere. limit is how many bytes the transport takes, before what the client says.
+// origin says whose name was asked for.
+type origin uint8
+
+const (
+	fromZone origin = iota
+	fromElsewhere
+)
+
+func (w *scratch) start(s *Server, p *plan, buf []byte, limit int) {
+	w.r.Start(&w.q, buf, limit)
+	w.r.Recursion = p.able
+}
+
+// answer builds the reply to a packet in buf. A nil reply and slow false mean silence; slow means that the answer takes
+// time: call answerSlowly elsewhere. limit is how many bytes the transport takes, before what the client says.
 func (s *Server) answer(w *scratch, packet, buf []byte, tcp bool, limit int) (reply []byte, slow bool) {
 	code, ok := w.q.Parse(packet)
 	if !ok {
 		s.metrics.dropped.Add(1)
 		return nil, false
 	}
-	s.startReply(w, buf, tcp, limit)
-	if code != wire.NoError {
-		w.r.Rcode = code
-	} else if out, _ := s.zone.Answer(&w.q, &w.r); out != zone.Answered {
-		return nil, true
-	}
-	s.metrics.answered(&w.q, &w.r, tcp)
-	return w.r.Finish(), false
-}
-
-func (s *Server) startReply(w *scratch, buf []byte, tcp bool, limit int) {
 	if !tcp {
 		limit = min(limit, w.q.UDPLimit())
 	}
-	w.r.Start(&w.q, buf, limit)
-	w.r.Recursion = s.forward.able()
+	p := s.plan.Load()
+	w.start(s, p, buf, limit)
+	w.origin = fromZone
+	if code != wire.NoError {
+		w.r.Rcode = code
+		reply = w.r.Finish()
+	} else if reply, ok = s.atOnce(w, p, buf, limit); !ok {
+		return nil, true
+	}
+	s.metrics.answered(w, reply, tcp)
+	return reply, false
 }
 
 // answerSlowly answers a packet that may need an upstream, and takes as long as that takes.
-func (s *Server) answerSlowly(ctx context.Context, w *scratch, packet []byte, tcp bool, limit int) []byte {
+func (s *Server) answerSlowly(ctx context.Context, w *scratch, packet []byte, client netip.Addr, tcp bool, limit int) []byte {
 	if code, ok := w.q.Parse(packet); !ok || code != wire.NoError {
 		return nil // it was parsed before
 	}
-	s.startReply(w, nil, tcp, limit)
-	switch out, target := s.zone.Answer(&w.q, &w.r); out {
-	case zone.NotOurs:
-		if !tcp {
-			limit = min(limit, w.q.UDPLimit())
-		}
-		reply, err := s.forward.relay(ctx, &w.q, limit)
-		if err == nil {
-			s.metrics.relayed(&w.q, reply, tcp)
-			return reply
-		}
-		w.r.Rcode = wire.ServerFailure
-	case zone.Chase:
-		s.forward.chase(ctx, &w.r, target, w.q.Type)
+	if !tcp {
+		limit = min(limit, w.q.UDPLimit())
 	}
-	s.metrics.answered(&w.q, &w.r, tcp)
-	return w.r.Finish()
+	reply := s.respond(ctx, w, s.plan.Load(), client, limit, 0)
+	s.metrics.answered(w, reply, tcp)
+	return reply
 }
 
 // listens tells whether a packet to that address would reach this server.
@@ -213,16 +267,25 @@ func (s *Server) listens(a netip.AddrPort) bool {
 		if k.addr.Port() != a.Port() {
 			continue
 		}
-		if k.addr.Addr() == a.Addr() || k.addr.Addr().IsUnspecified() && slices.Contains(s.forward.local(), a.Addr()) {
+		if k.addr.Addr() == a.Addr() || k.addr.Addr().IsUnspecified() && slices.Contains(s.local(), a.Addr()) {
 			return true
 		}
 	}
-	if a.Port() == 53 && s.cfg.Service.Name != "" {
+	if a.Port() == 53 && s.st != nil && s.cfg.Service.Name != "" {
 		if row := s.st.Snapshot().Services.Get(s.cfg.Service); row != nil {
 			return slices.Contains(row.ClusterIPs, a.Addr())
 		}
 	}
 	return false
+}
+
+// local lists the machine's own addresses; none if they cannot be read.
+func (s *Server) local() []netip.Addr {
+	out, err := s.ns.local()
+	if err != nil {
+		s.log.Warn("dns: list own addresses", "err", err)
+	}
+	return out
 }
 
 // bindError says what cannot be bound.

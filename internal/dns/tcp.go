@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -177,7 +178,7 @@ func (s *Server) answerLater(ctx context.Context, c *conn, w *scratch, query []b
 	c.slow.Add(1)
 	if s.forward.start(ctx, func(ctx context.Context) {
 		defer c.slow.Done()
-		reply := s.answerSlowly(ctx, &scratch{}, query, true, wire.MaxMessage)
+		reply := s.answerSlowly(ctx, &scratch{}, query, remote(c), true, wire.MaxMessage)
 		if reply == nil {
 			return
 		}
@@ -193,8 +194,18 @@ func (s *Server) answerLater(ctx context.Context, c *conn, w *scratch, query []b
 	return s.refuse(w)
 }
 
+// remote is a connection's other end.
+func remote(c net.Conn) netip.Addr {
+	a, ok := c.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+	return a.AddrPort().Addr().Unmap()
+}
+
 // refuse gives the answer to a query that cannot be taken on now; the client may try another server.
 func (s *Server) refuse(w *scratch) []byte {
+	w.start(s, s.plan.Load(), nil, wire.MinUDP)
 	w.r.Rcode = wire.ServerFailure
 	return w.r.Finish()
 }

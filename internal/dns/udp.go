@@ -98,7 +98,7 @@ func (s *Server) answerPacket(ctx context.Context, c *net.UDPConn, p *packets, w
 		source = bytes.Clone(p.source(i))
 	}
 	if !s.forward.start(ctx, func(ctx context.Context) {
-		if reply := s.answerSlowly(ctx, &scratch{}, query, false, maxUDP); reply != nil {
+		if reply := s.answerSlowly(ctx, &scratch{}, query, client.Addr(), false, maxUDP); reply != nil {
 			if _, _, err := c.WriteMsgUDPAddrPort(reply, source, client); err != nil {
 				s.metrics.unsent.Add(1)
 			}

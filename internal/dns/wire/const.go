@@ -22,6 +22,7 @@ const (
 	TypeCNAME Type = 5
 	TypeSOA   Type = 6
 	TypePTR   Type = 12
+	TypeHINFO Type = 13
 	TypeMX    Type = 15
 	TypeTXT   Type = 16
 	TypeAAAA  Type = 28
@@ -31,6 +32,9 @@ const (
 	TypeIXFR  Type = 251
 	TypeAXFR  Type = 252
 )
+
+// typeTSIG signs a message between two servers (RFC 8945).
+const typeTSIG Type = 250
 
 // ClassIN is the only class that is served.
 const ClassIN = 1
@@ -78,6 +82,7 @@ const (
 	flagTC     = 1 << 9
 	flagRD     = 1 << 8
 	flagRA     = 1 << 7
+	flagAD     = 1 << 5
 	flagCD     = 1 << 4
 )
 

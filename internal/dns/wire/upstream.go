@@ -97,17 +97,7 @@ func EachAnswer(msg []byte, f func(owner []byte, t Type, ttl uint32, data []byte
 
 // expandData appends a record's data with its names written out.
 func expandData(dst, msg []byte, off, size int, t Type) ([]byte, bool) {
-	lead, names := 0, 0 // bytes before the names, and how many names
-	switch t {
-	case TypeNS, TypeCNAME, TypePTR, TypeDNAME:
-		names = 1
-	case TypeMX:
-		lead, names = 2, 1
-	case TypeSRV:
-		lead, names = 6, 1
-	case TypeSOA:
-		names = 2
-	}
+	lead, names := embedded(t)
 	end := off + size
 	if lead > size {
 		return dst, false
@@ -121,4 +111,55 @@ func expandData(dst, msg []byte, off, size int, t Type) ([]byte, bool) {
 		}
 	}
 	return append(dst, msg[off:end]...), true
+}
+
+// embedded says how a record's data begins: with that many bytes and then that many names, which older servers may have compressed
+// (RFC 3597 section 4).
+func embedded(t Type) (lead, names int) {
+	switch t {
+	case TypeNS, TypeCNAME, TypePTR, TypeDNAME, 3, 4, 7, 8, 9: // and MD, MF, MB, MG, MR
+		return 0, 1
+	case TypeMX, 18, 21, 36: // and AFSDB, RT, KX
+		return 2, 1
+	case TypeSRV:
+		return 6, 1
+	case TypeSOA, 14, 17: // and MINFO, RP
+		return 0, 2
+	case 26: // PX
+		return 2, 2
+	}
+	return 0, 0
+}
+
+// MixCase gives the letters of the question's name a random case, by bits from random, in place. It reports whether there are enough
+// letters to make a difference.
+func MixCase(msg []byte, random func() uint64) bool {
+	end, ok := skipName(msg, HeaderLen)
+	if !ok {
+		return false
+	}
+	bits, left, letters := uint64(0), 0, 0
+	for i := HeaderLen; i < end; i++ {
+		c := msg[i] | 0x20
+		if c < 'a' || c > 'z' {
+			continue
+		}
+		if left == 0 {
+			bits, left = random(), 64
+		}
+		msg[i] = c &^ byte(bits&1<<5)
+		bits >>= 1
+		left--
+		letters++
+	}
+	return letters > 0
+}
+
+// SameCase tells whether a response repeats the question's name letter by letter. One without a question says nothing about that.
+func SameCase(query, msg []byte) bool {
+	if len(msg) < HeaderLen || binary.BigEndian.Uint16(msg[4:]) == 0 {
+		return true
+	}
+	end, ok := skipName(query, HeaderLen)
+	return ok && end <= len(msg) && bytes.Equal(query[HeaderLen:end], msg[HeaderLen:end])
 }
