@@ -53,6 +53,10 @@ bench-dataplane: setup build bin/kube-apiserver bin/etcd bin/kube-proxy ## print
 	$(GO) run ./bench/dataplane --fairway $(CURDIR)/bin/fairway --kube-proxy $(CURDIR)/bin/kube-proxy \
 	  --kube-apiserver $(CURDIR)/bin/kube-apiserver --etcd $(CURDIR)/bin/etcd --world $(WORLD)
 
+.PHONY: bench-api
+bench-api: setup build bin/kube-apiserver bin/etcd ## print the numbers of the API beside kube-apiserver's (root)
+	$(GO) run ./bench/api --fairway $(CURDIR)/bin/fairway --kube-apiserver $(CURDIR)/bin/kube-apiserver --etcd $(CURDIR)/bin/etcd
+
 # Upstream's own programs, the oracles and peers of tests and benchmarks, built from their modules as test/oracle pins them.
 UPSTREAM := cd test/oracle && $(GO) build -ldflags '$(UPSTREAM_LDFLAGS)' -o $(CURDIR)/
 

@@ -50,6 +50,8 @@ var table = map[string]room{
 	"cmd/fairway":              {[]string{"cli"}, none, "main is one call"},
 	"examples":                 {[]string{"examples"}, nil, "examples use Fairway as a user does: through its command line and the API"},
 	"bench":                    {none, nil, "the benchmark measures the binary from outside"},
+	"bench/figures":            {none, none, "arithmetic"},
+	"bench/api":                {[]string{"apiserver", "testkit", "bench/figures"}, nil, "it runs the API server alone, which the binary does not"},
 	"test":                     {[]string{"*"}, nil, ""},
 }
 

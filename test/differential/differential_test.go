@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -20,6 +19,7 @@ func TestCases(t *testing.T) {
 	total := 0
 	for _, file := range []string{
 		"services-create.txt", "services-update.txt", "services-patch.txt", "services-apply.txt", "services-dry.txt", "services-status.txt", "services-life.txt",
+		"endpoints.txt", "endpointslices.txt", "ingresses.txt", "ingressclasses.txt", "ipaddresses.txt", "servicecidrs.txt",
 	} {
 		cases := readCases(t, file)
 		total += len(cases)
@@ -35,6 +35,15 @@ func TestCases(t *testing.T) {
 	t.Logf("%d cases", total)
 }
 
+// TestAlone runs what every other case would notice, one by one.
+func TestAlone(t *testing.T) {
+	for _, c := range readCases(t, "ingresses-alone.txt") {
+		for _, p := range pairs {
+			t.Run(c.title+"/"+p.stack, func(t *testing.T) { p.compare(t, c) })
+		}
+	}
+}
+
 var (
 	freeSlots = func() chan int {
 		free := make(chan int, slots)
@@ -43,13 +52,16 @@ var (
 		}
 		return free
 	}()
-	namespaces atomic.Int64
+	numbers atomic.Int64 // of the cases that were begun
 )
 
-// attempts is how often a case is run before a difference is believed. Upstream's controller that repairs IPAddresses looks at Services
-// through a cache: it may delete the address that an update has just taken, and make it again a moment later. And chance may
-// pick a port twice.
-const attempts = 3
+func namespaceOf(number int) string { return fmt.Sprintf("case-%d", number) }
+
+// attempts is how often a case is run before a difference is believed: chance may pick a port twice, on one server and not on the other.
+const attempts = 2
+
+// mostLost is how often a case is run again because upstream has lost track of an address (see lost).
+const mostLost = 10
 
 // compare runs a case on both servers.
 func (p *pair) compare(t *testing.T, c testCase) {
@@ -57,31 +69,43 @@ func (p *pair) compare(t *testing.T, c testCase) {
 	slot := <-freeSlots
 	defer func() { freeSlots <- slot }()
 	var difference string
-	for range attempts {
+	for attempt, losses := 0, 0; attempt < attempts; {
+		number := int(numbers.Add(1))
 		var err error
-		if difference, err = p.run(t.Context(), c, slot); err != nil {
+		if difference, err = p.run(t.Context(), c, number, slot); err != nil {
 			t.Fatal(err)
 		}
 		if difference == "" {
 			return
+		}
+		lost, err := p.lost(t.Context(), namespaceOf(number))
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case lost != "" && losses < mostLost:
+			losses++
+			t.Logf("once more, because upstream has lost track: %s", lost)
+		default:
+			attempt++
+			t.Logf("attempt %d differs", attempt)
 		}
 	}
 	t.Error(difference)
 }
 
 // run runs a case once, and tells the first difference.
-func (p *pair) run(ctx context.Context, c testCase, slot int) (difference string, err error) {
-	namespace := fmt.Sprintf("case-%d", namespaces.Add(1))
-	upstream, ours := newSession(p.upstream, namespace, slot), newSession(p.ours, namespace, slot)
+func (p *pair) run(ctx context.Context, c testCase, attempt, slot int) (difference string, err error) {
+	upstream, ours := newSession(p.upstream, attempt, slot), newSession(p.ours, attempt, slot)
+	upstream.forgetful = true
 	for _, s := range []*session{upstream, ours} {
 		if err := s.begin(ctx); err != nil {
 			return "", err
 		}
-		defer func() { err = errors.Join(err, s.end(context.WithoutCancel(ctx), c.resource)) }()
+		defer func() { err = errors.Join(err, s.end(context.WithoutCancel(ctx), c)) }()
 	}
 	done := []string{"== " + c.title}
 	for _, r := range append(slices.Clone(c.requests), request{verb: "list", name: "s", resource: c.resource}) {
-		done = append(done, r.String())
+		done = append(done, r.text(c.resource))
 		want, have, err := both(ctx, upstream, ours, r)
 		if err != nil {
 			return "", fmt.Errorf("%s\n%w", strings.Join(done, "\n"), err)
@@ -118,10 +142,10 @@ func both(ctx context.Context, upstream, ours *session, r request) (want, have *
 	return want, have, nil
 }
 
-func newSession(s *server, namespace string, slot int) *session {
+func newSession(s *server, attempt, slot int) *session {
 	return &session{
-		server: s, namespace: namespace, slot: slot,
-		first: make(map[string]map[string]any), last: make(map[string]map[string]any), versions: make(map[string]any), external: make(map[string]bool),
+		server: s, namespace: namespaceOf(attempt), attempt: attempt, slot: slot,
+		first: make(map[string]map[string]any), last: make(map[string]map[string]any), versions: make(map[string]any), external: make(map[string]bool), made: make(map[string]bool),
 	}
 }
 
@@ -134,49 +158,44 @@ func (s *session) begin(ctx context.Context) error {
 	return err
 }
 
-// end removes the objects of the case, so that the next one can choose the same numbers.
-func (s *session) end(ctx context.Context, resource string) error {
-	list, err := s.send(ctx, http.MethodGet, s.collection(resource), nil, "", nil)
-	if err != nil {
-		return err
+// end removes the objects of the case, so that the next one can choose the same numbers. Services go first.
+func (s *session) end(ctx context.Context, c testCase) error {
+	resources := []string{"services", c.resource}
+	for _, r := range c.requests {
+		resources = append(resources, r.resource)
 	}
-	items, _ := list.body["items"].([]any)
-	for _, item := range items {
-		name := nameOf(item)
-		if finalizers, _ := lookup(item, "metadata.finalizers"); finalizers != nil {
-			patch := map[string]any{"metadata": map[string]any{"finalizers": nil}}
-			if _, err := s.send(ctx, http.MethodPatch, s.collection(resource)+"/"+name, nil, contentTypes["merge"], patch); err != nil {
+	done := make(map[string]bool)
+	for _, resource := range resources {
+		if done[resource] {
+			continue
+		}
+		done[resource] = true
+		items, err := s.items(ctx, s.collection(resource))
+		if err != nil {
+			return err
+		}
+		for _, item := range items {
+			if err := s.remove(ctx, resource, item); err != nil {
 				return err
 			}
 		}
-		if _, err := s.send(ctx, http.MethodDelete, s.collection(resource)+"/"+name, nil, "", nil); err != nil {
+	}
+	return s.freeAddresses(ctx)
+}
+
+func (s *session) remove(ctx context.Context, resource string, item any) error {
+	if !s.own(item) || nameOf(item) == "kubernetes" {
+		return nil
+	}
+	path := s.collection(resource) + "/" + nameOf(item)
+	if _, err := s.send(ctx, http.MethodDelete, path, nil, "", nil); err != nil || resource == "servicecidrs" {
+		return err // its finalizer is for its controller
+	}
+	if finalizers, _ := lookup(item, "metadata.finalizers"); finalizers != nil {
+		patch := map[string]any{"metadata": map[string]any{"finalizers": nil}}
+		if _, err := s.send(ctx, http.MethodPatch, path, nil, contentTypes["merge"], patch); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// request sends a request and remembers what it answers about an object.
-func (s *session) request(ctx context.Context, r request) (*answer, error) {
-	a, err := s.do(ctx, r)
-	if err != nil {
-		return nil, err
-	}
-	if a.body != nil && a.body["kind"] != "Status" && a.body["items"] == nil && !r.dry {
-		name := nameOf(a.body)
-		if s.first[name] == nil {
-			s.first[name] = a.body
-		}
-		s.last[name] = a.body
-		return a, s.catchUp(ctx, r, a.body)
-	}
-	return a, nil
-}
-
-// catchUp waits until the server's cache has what was written. A write that starts from an outdated cache is tried twice, and
-// upstream then loses what the first try has allocated.
-func (s *session) catchUp(ctx context.Context, r request, written map[string]any) error {
-	version, _ := lookup(written, "metadata.resourceVersion")
-	_, err := s.send(ctx, http.MethodGet, s.collection(r.resource)+"/"+nameOf(written), url.Values{"resourceVersion": {fmt.Sprint(version)}}, "", nil)
-	return err
 }

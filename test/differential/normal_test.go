@@ -31,6 +31,11 @@ func (s *session) choice(kind string, n int) string {
 		return fmt.Sprintf("fd00:96::%x", addressStart+s.slot*perSlot+n)
 	case "port":
 		return fmt.Sprint(nodePorts.Base + s.slot*portsPerSlot + n)
+	case "net4": // the first three numbers of an IPv4 network
+		i := (s.attempt*4 + n) % (128 << 8)
+		return fmt.Sprintf("10.%d.%d", 128+i>>8, i&255)
+	case "net6": // the first four of an IPv6 network
+		return fmt.Sprintf("fd01:0:0:%x", (s.attempt*4+n)%(1<<16))
 	}
 	return "unknown-" + kind
 }
@@ -129,11 +134,20 @@ func (s *session) normalStatus(status map[string]any) map[string]any {
 
 func (s *session) normalList(list map[string]any) {
 	items, _ := list["items"].([]any)
+	items = slices.DeleteFunc(items, func(item any) bool { return !s.own(item) })
+	list["items"] = items
 	slices.SortFunc(items, func(a, b any) int { return strings.Compare(nameOf(a), nameOf(b)) })
 	for _, item := range items {
 		s.normalObject(item.(map[string]any))
 	}
 	delete(list, "metadata")
+}
+
+// own tells whether an object of a list is of this case; what is in no namespace may be of another one.
+func (s *session) own(item any) bool {
+	in, _ := lookup(item, "metadata.namespace")
+	parent, _ := lookup(item, "spec.parentRef.namespace")
+	return in != nil || s.made[nameOf(item)] || parent == s.namespace || strings.Contains(nameOf(item), s.namespace+"-")
 }
 
 func nameOf(object any) string {
@@ -149,6 +163,13 @@ func (s *session) normalObject(object map[string]any) {
 		if spec, _ := object["spec"].(map[string]any); spec != nil {
 			s.normalService(spec)
 			s.allowHiddenPolicy(object)
+		}
+	}
+	if spec, _ := object["spec"].(map[string]any); spec["cidrs"] != nil {
+		conditions, _ := lookup(object, "status.conditions")
+		list, _ := conditions.([]any)
+		for _, c := range list {
+			c.(map[string]any)["lastTransitionTime"] = "<time>"
 		}
 	}
 }
@@ -173,6 +194,7 @@ func (s *session) normalMeta(meta map[string]any) {
 	if name, _ := meta["name"].(string); meta["generateName"] != nil {
 		meta["name"] = s.names.in(name)
 	}
+	allowComponents(meta)
 	managers, _ := meta["managedFields"].([]any)
 	for _, m := range managers {
 		delete(m.(map[string]any), "time")

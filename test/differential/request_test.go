@@ -11,20 +11,25 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
+	"k8s.io/apimachinery/pkg/util/wait"
 )
 
 // session is one case on one server.
 type session struct {
 	*server
-	namespace string
+	namespace string // the case's own; attempt is its number
+	attempt   int
 	slot      int
 	first     map[string]map[string]any // by name: what the server answered first
 	last      map[string]map[string]any // and last
 	names     tokens                    // addresses, ports and UIDs
 	versions  map[string]any            // by name: the resource version that was answered last
 	external  map[string]bool           // by name: it is or was an ExternalName
+	forgetful bool                      // the server may lose track of addresses
+	made      map[string]bool           // names of what it has made
 	dry       bool                      // what is made normal is the answer to a dry run
 }
 
@@ -41,9 +46,56 @@ var contentTypes = map[string]string{
 	"json": "application/json-patch+json", "apply": "application/apply-patch+yaml",
 }
 
-// do sends a request of a case.
+// do sends a request of a case, again and again if it says until when.
 func (s *session) do(ctx context.Context, r request) (*answer, error) {
+	if r.until == 0 {
+		return s.once(ctx, r)
+	}
+	return eventually(ctx, func() (*answer, bool, error) {
+		a, err := s.once(ctx, r)
+		return a, err == nil && a.code == r.until, err
+	})
+}
+
+// eventually asks until the answer is the one that was waited for, or for so long that it is an answer too.
+func eventually(ctx context.Context, ask func() (*answer, bool, error)) (a *answer, err error) {
+	err = wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, patience, true, func(context.Context) (done bool, err error) {
+		a, done, err = ask()
+		return done, err
+	})
+	if wait.Interrupted(err) && a != nil {
+		return a, nil
+	}
+	return a, err
+}
+
+// has tells whether an object has all that another one has. Lists must be of one length.
+func has(object, part any) bool {
+	switch part := part.(type) {
+	case map[string]any:
+		in, ok := object.(map[string]any)
+		for key, value := range part {
+			ok = ok && has(in[key], value)
+		}
+		return ok
+	case []any:
+		in, ok := object.([]any)
+		ok = ok && len(in) == len(part)
+		for i := range part {
+			ok = ok && has(in[i], part[i])
+		}
+		return ok
+	}
+	return object == part
+}
+
+// once sends a request of a case.
+func (s *session) once(ctx context.Context, r request) (*answer, error) {
 	filled, err := s.fill(r.body)
+	if err != nil {
+		return nil, err
+	}
+	name, err := s.fill(r.name)
 	if err != nil {
 		return nil, err
 	}
@@ -69,19 +121,19 @@ func (s *session) do(ctx context.Context, r request) (*answer, error) {
 	if r.strict {
 		query.Set("fieldValidation", "Strict")
 	}
-	path := s.collection(r.resource) + "/" + r.name
+	path := s.collection(r.resource) + "/" + name
 	if r.status {
 		path += "/status"
 	}
 	switch r.verb {
 	case "create":
-		r.complete(object)
+		r.complete(object, name)
 		if prefix, ok := lookup(object, "metadata.generateName"); ok {
 			s.names.prefixes = append(s.names.prefixes, fmt.Sprint(prefix))
 		}
 		return s.send(ctx, http.MethodPost, s.collection(r.resource), query, "application/json", body)
 	case "put":
-		r.complete(object)
+		r.complete(object, name)
 		return s.send(ctx, http.MethodPut, path, query, "application/json", body)
 	case "edit":
 		now, err := s.send(ctx, http.MethodGet, path, nil, "", nil)
@@ -94,7 +146,7 @@ func (s *session) do(ctx context.Context, r request) (*answer, error) {
 		}
 		return s.send(ctx, http.MethodPut, path, query, "application/json", edited)
 	case "apply":
-		r.complete(object)
+		r.complete(object, name)
 		if r.manager == "" {
 			query.Set("fieldManager", "alice")
 		}
@@ -105,6 +157,11 @@ func (s *session) do(ctx context.Context, r request) (*answer, error) {
 		return s.send(ctx, http.MethodDelete, path, query, "application/json", body)
 	case "get":
 		return s.send(ctx, http.MethodGet, path, query, "", nil)
+	case "await", "gone":
+		return eventually(ctx, func() (*answer, bool, error) {
+			a, err := s.send(ctx, http.MethodGet, path, query, "", nil)
+			return a, err == nil && (r.verb == "gone" && a.code == http.StatusNotFound || r.verb == "await" && has(a.body, body)), err
+		})
 	case "list":
 		return s.send(ctx, http.MethodGet, s.collection(r.resource), query, "", nil)
 	case "clear":
@@ -132,7 +189,7 @@ func mergePatch(to, patch any) (out any, err error) {
 
 func (s *session) collection(resource string) string {
 	g := groups[resource]
-	if resource == "namespaces" || resource == "ingressclasses" {
+	if g.cluster {
 		return g.path + "/" + resource
 	}
 	return g.path + "/namespaces/" + s.namespace + "/" + resource
@@ -174,9 +231,10 @@ func (s *server) send(ctx context.Context, method, path string, query url.Values
 
 var placeholder = regexp.MustCompile(`<(first )?([a-z0-9.-]+)([.:])([a-zA-Z0-9.]+)>`)
 
-// fill replaces the placeholders of a body.
+// fill replaces the placeholders of a body or a name.
 func (s *session) fill(body string) (string, error) {
 	var wrong error
+	body = strings.ReplaceAll(body, "<ns>", s.namespace)
 	filled := placeholder.ReplaceAllStringFunc(body, func(match string) string {
 		part := placeholder.FindStringSubmatch(match)
 		if part[3] == ":" {

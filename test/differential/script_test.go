@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -22,6 +23,7 @@ type request struct {
 	dry      bool
 	status   bool
 	strict   bool
+	until    int    // the code to wait for
 	body     string // YAML, with placeholders
 }
 
@@ -34,7 +36,7 @@ type testCase struct {
 
 var verbs = map[string]bool{
 	"create": true, "put": true, "edit": true, "merge": true, "strategic": true, "json": true, "apply": true,
-	"delete": true, "get": true, "list": true, "clear": true,
+	"delete": true, "get": true, "list": true, "clear": true, "await": true, "gone": true,
 }
 
 // readCases reads one file of testdata.
@@ -93,6 +95,10 @@ func parse(resource, lines string) (requests []request, err error) {
 				r.status = true
 			case "strict":
 				r.strict = true
+			case "until":
+				if r.until, err = strconv.Atoi(value); err != nil {
+					return nil, err
+				}
 			default:
 				return nil, fmt.Errorf("there is no option %q", word)
 			}
@@ -102,13 +108,13 @@ func parse(resource, lines string) (requests []request, err error) {
 	return requests, nil
 }
 
-// String is the request as parse reads it.
-func (r request) String() string {
+// text is the request as parse reads it, in a case of that resource.
+func (r request) text(resource string) string {
 	words := []string{r.verb}
 	for _, option := range []struct {
 		on   bool
 		word string
-	}{{r.name != "s", "name=" + r.name}, {r.manager != "", "as=" + r.manager}, {r.force, "force"}, {r.dry, "dry"}, {r.status, "status"}, {r.strict, "strict"}} {
+	}{{r.resource != resource, "of=" + r.resource}, {r.name != "s", "name=" + r.name}, {r.manager != "", "as=" + r.manager}, {r.force, "force"}, {r.dry, "dry"}, {r.status, "status"}, {r.strict, "strict"}, {r.until != 0, fmt.Sprint("until=", r.until)}} {
 		if option.on {
 			words = append(words, option.word)
 		}
@@ -117,15 +123,19 @@ func (r request) String() string {
 }
 
 // group is where a resource is served, and the kind of its objects.
-type group struct{ path, apiVersion, kind string }
+type group struct {
+	path, apiVersion, kind string
+	cluster                bool // its objects are in no namespace
+}
 
 var groups = map[string]group{
-	"services":       {"/api/v1", "v1", "Service"},
-	"endpoints":      {"/api/v1", "v1", "Endpoints"},
-	"namespaces":     {"/api/v1", "v1", "Namespace"},
-	"endpointslices": {"/apis/discovery.k8s.io/v1", "discovery.k8s.io/v1", "EndpointSlice"},
-	"ingresses":      {"/apis/networking.k8s.io/v1", "networking.k8s.io/v1", "Ingress"},
-	"ingressclasses": {"/apis/networking.k8s.io/v1", "networking.k8s.io/v1", "IngressClass"},
+	"services":       {"/api/v1", "v1", "Service", false},
+	"endpoints":      {"/api/v1", "v1", "Endpoints", false},
+	"endpointslices": {"/apis/discovery.k8s.io/v1", "discovery.k8s.io/v1", "EndpointSlice", false},
+	"ingresses":      {"/apis/networking.k8s.io/v1", "networking.k8s.io/v1", "Ingress", false},
+	"ingressclasses": {"/apis/networking.k8s.io/v1", "networking.k8s.io/v1", "IngressClass", true},
+	"ipaddresses":    {"/apis/networking.k8s.io/v1", "networking.k8s.io/v1", "IPAddress", true},
+	"servicecidrs":   {"/apis/networking.k8s.io/v1", "networking.k8s.io/v1", "ServiceCIDR", true},
 }
 
 // decode reads a body whose placeholders are filled in.
@@ -139,7 +149,7 @@ func decode(body string) (any, error) {
 }
 
 // complete adds kind and name where they are missing.
-func (r request) complete(object map[string]any) {
+func (r request) complete(object map[string]any, name string) {
 	g := groups[r.resource]
 	if object["apiVersion"] == nil {
 		object["apiVersion"] = g.apiVersion
@@ -153,6 +163,6 @@ func (r request) complete(object map[string]any) {
 		object["metadata"] = meta
 	}
 	if meta["name"] == nil && meta["generateName"] == nil {
-		meta["name"] = r.name
+		meta["name"] = name
 	}
 }

@@ -11,8 +11,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
 	restclient "k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
+	"k8s.io/kubernetes/pkg/controller/servicecidrs"
 
 	"fairway.dev/fairway/internal/apiserver"
 	"fairway.dev/fairway/internal/testkit/kubeapiserver"
@@ -127,6 +132,11 @@ func (p *pair) start(config kubeapiserver.Config) (stop func(), err error) {
 		return stop, err
 	}
 	stops = append(stops, upstream.Stop)
+	stopController, err := keepServiceCIDRs(ctx, upstream.ClientConfig())
+	if err != nil {
+		return stop, err
+	}
+	stops = append(stops, stopController)
 	select {
 	case <-ours.Ready():
 	case err := <-ended:
@@ -138,6 +148,29 @@ func (p *pair) start(config kubeapiserver.Config) (stop func(), err error) {
 	}
 	p.ours, err = newServer(ours.ClientConfig("differential"))
 	return stop, err
+}
+
+// keepServiceCIDRs runs upstream's controller that gives ServiceCIDRs their finalizer and condition; it is no part of kube-apiserver.
+func keepServiceCIDRs(ctx context.Context, config *restclient.Config) (stop func(), err error) {
+	config.UserAgent = "kube-controller-manager"
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(klog.NewContext(ctx, logr.Discard()))
+	factory := informers.NewSharedInformerFactory(client, 0)
+	controller := servicecidrs.NewController(ctx, factory.Networking().V1().ServiceCIDRs(), factory.Networking().V1().IPAddresses(), client)
+	factory.Start(ctx.Done())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		controller.Run(ctx, 1)
+	}()
+	return func() {
+		cancel()
+		<-ended
+		factory.Shutdown()
+	}, nil
 }
 
 func newServer(config *restclient.Config) (*server, error) {

@@ -90,6 +90,7 @@ func (r *reservation) reserveAddresses(svc, old *api.Service) error {
 	// Not in place: an update may share this slice with the stored object.
 	ips := make([]string, max(len(svc.Spec.ClusterIPs), len(svc.Spec.IPFamilies)))
 	copy(ips, svc.Spec.ClusterIPs)
+	asked := slices.Clone(ips) // for errors: upstream names what was not given, too
 	for i := first; i < len(svc.Spec.IPFamilies); i++ {
 		if ips[i] == "" {
 			addr, err := r.takeAddress(svc.Spec.IPFamilies[i])
@@ -104,7 +105,7 @@ func (r *reservation) reserveAddresses(svc, old *api.Service) error {
 			err = r.claimAddress(addr.Unmap())
 		}
 		if err != nil {
-			return r.invalid(field.NewPath("spec", "clusterIPs"), svc.Spec.ClusterIPs, fmt.Errorf("failed to allocate IP %v: %w", ips[i], err))
+			return r.invalid(field.NewPath("spec", "clusterIPs"), asked, fmt.Errorf("failed to allocate IP %v: %w", ips[i], err))
 		}
 	}
 	if len(ips) > 0 {

@@ -188,7 +188,7 @@ func (c *ServiceCIDRs) keepOne(ctx context.Context, client kubernetes.Interface,
 	protected := slices.Contains(cidr.Finalizers, servicecidrs.ServiceCIDRProtectionFinalizer)
 	if cidr.DeletionTimestamp == nil {
 		if !protected {
-			if err := c.setFinalizers(ctx, client, cidr.Name, append(slices.Clone(cidr.Finalizers), servicecidrs.ServiceCIDRProtectionFinalizer)); err != nil {
+			if err := c.setFinalizers(ctx, client, cidr.Name, append([]string{servicecidrs.ServiceCIDRProtectionFinalizer}, cidr.Finalizers...)); err != nil {
 				return false, err
 			}
 		}

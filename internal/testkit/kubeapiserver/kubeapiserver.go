@@ -60,7 +60,20 @@ type process struct {
 }
 
 // Start runs both programs and returns when Services can be created. They end with Stop, and when the caller's thread dies.
-func Start(ctx context.Context, config Config) (_ *Server, err error) {
+func Start(ctx context.Context, config Config) (*Server, error) {
+	s, err := Launch(config)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.Await(ctx); err != nil {
+		s.Stop()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Launch starts both programs as Start does, and does not wait for them.
+func Launch(config Config) (_ *Server, err error) {
 	s := &Server{config: config, token: rand.Text()}
 	defer func() {
 		if err != nil {
@@ -84,9 +97,14 @@ func Start(ctx context.Context, config Config) (_ *Server, err error) {
 	if err := s.run(config.APIServer, s.flags()); err != nil {
 		return nil, err
 	}
+	return s, nil
+}
+
+// Await returns when Services can be created.
+func (s *Server) Await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
-	return s, s.awaitReady(ctx)
+	return s.awaitReady(ctx)
 }
 
 // Stop ends both programs, the API server first.
