@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"fairway.dev/fairway/internal/apiserver"
+	"fairway.dev/fairway/internal/memory"
 )
 
 // serveIn names the directory in which this program serves the API, instead of measuring it.
@@ -33,5 +34,9 @@ func serve(ctx context.Context, dir string) error {
 	if err := os.Rename(filepath.Join(dir, "kubeconfig.part"), filepath.Join(dir, "kubeconfig")); err != nil {
 		return err
 	}
-	return <-ended
+	settled := make(chan error, 1)
+	go func() { settled <- memory.Settle(ctx) }()
+	err = <-ended
+	<-settled
+	return err
 }

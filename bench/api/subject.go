@@ -122,7 +122,7 @@ func (u *upstream) kubeconfig() string              { return filepath.Join(u.dir
 func (u *upstream) pids() []int                     { return u.server.PIDs() }
 func (u *upstream) await(ctx context.Context) error { return u.server.Await(ctx) }
 
-func (u *upstream) start(context.Context) (err error) {
+func (u *upstream) start(ctx context.Context) (err error) {
 	if u.dir, err = os.MkdirTemp("", "fwb-"); err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (u *upstream) start(context.Context) (err error) {
 	if err := os.Mkdir(data, 0o700); err != nil {
 		return err
 	}
-	u.server, err = kubeapiserver.Launch(kubeapiserver.Config{
+	u.server, err = kubeapiserver.Launch(ctx, kubeapiserver.Config{
 		APIServer: u.apiServer, Etcd: u.etcd, Dir: data,
 		ServiceCIDRs: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12")}, NodePorts: utilnet.PortRange{Base: 30000, Size: 2768},
 	})

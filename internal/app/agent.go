@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"fairway.dev/fairway/internal/dataplane/nft"
+	"fairway.dev/fairway/internal/memory"
 	"fairway.dev/fairway/internal/store"
 	"fairway.dev/fairway/internal/upstreamlog"
 )
@@ -104,7 +105,7 @@ func Agent(ctx context.Context, c AgentConfig) error {
 		}
 		c.Progress.Step("%d Services in the kernel, DNS on %s, Ingress on %s",
 			line.store.Snapshot().Services.Len(), joinOr(c.DNS, "no address"), joinOr(slices.Concat(c.IngressHTTP, c.IngressHTTPS), "no address"))
-		p.add("settle", settle)
+		p.add("settle", memory.Settle)
 		return nil
 	})
 	return p.wait()

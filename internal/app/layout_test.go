@@ -40,6 +40,7 @@ var table = map[string]room{
 	"internal/dataplane":       {[]string{"model", "store", "plan", "dataplane"}, []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "github.com/ti-mo", "github.com/vishvananda/netlink", "golang.org/x/"}, "a data plane puts a plan in force and decides nothing"},
 	"internal/dns":             {[]string{"model", "store", "dns"}, []string{"golang.org/x/", "github.com/prometheus/client_golang"}, "DNS reads the store and its own sockets"},
 	"internal/ingress":         {[]string{"model", "store", "ingress"}, []string{"golang.org/x/", "github.com/prometheus/client_golang"}, "Ingress reads the store and its own sockets"},
+	"internal/memory":          {none, []string{"golang.org/x/sys"}, "the memory of a process has nothing to do with what it does"},
 	"internal/upstreamlog":     {none, []string{"github.com/go-logr", "k8s.io/klog"}, "where upstream's log goes has nothing to do with who logs"},
 	"internal/apiserver":       {[]string{"apiserver", "upstreamlog"}, nil, "the API must not know who uses it, or it could not be replaced by a real one"},
 	"internal/workload":        {none, nil, "workloads see the API only"},
@@ -49,9 +50,10 @@ var table = map[string]room{
 	"internal/cli":             {[]string{"app"}, nil, "commands hold no logic: they fill in what app offers"},
 	"cmd/fairway":              {[]string{"cli"}, none, "main is one call"},
 	"examples":                 {[]string{"examples"}, nil, "examples use Fairway as a user does: through its command line and the API"},
-	"bench":                    {none, nil, "the benchmark measures the binary from outside"},
+	"bench":                    {[]string{"bench/figures"}, nil, "the benchmark measures the binary from outside"},
 	"bench/figures":            {none, none, "arithmetic"},
-	"bench/api":                {[]string{"apiserver", "testkit", "bench/figures"}, nil, "it runs the API server alone, which the binary does not"},
+	"bench/dataplane":          {[]string{"bench/figures", "testkit"}, nil, "the benchmark measures the binary from outside"},
+	"bench/api":                {[]string{"apiserver", "memory", "testkit", "bench/figures"}, nil, "it runs the API server alone, which the binary does not"},
 	"test":                     {[]string{"*"}, nil, ""},
 }
 

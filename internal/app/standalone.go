@@ -17,6 +17,7 @@ import (
 	"fairway.dev/fairway/internal/apiserver"
 	"fairway.dev/fairway/internal/controller/endpointslice"
 	"fairway.dev/fairway/internal/controller/mirroring"
+	"fairway.dev/fairway/internal/memory"
 	"fairway.dev/fairway/internal/node"
 	"fairway.dev/fairway/internal/node/image"
 	"fairway.dev/fairway/internal/node/network"
@@ -182,7 +183,7 @@ func (s *standalone) start(ctx context.Context, p *parts) error {
 		return workload.Run(ctx, workload.Config{API: s.credentials("workload"), Logger: s.Logger.With("part", "workload")})
 	})
 	p.add("node", s.node.Run)
-	p.add("settle", settle)
+	p.add("settle", memory.Settle)
 	p.add("cluster-dns", func(ctx context.Context) error {
 		return keepDNS(ctx, client, s.NodeName, s.nodeIPs, s.DNSPort, func(err error) { s.Logger.Warn("cluster DNS", "err", err) })
 	})

@@ -78,6 +78,18 @@ func (t *tokens) in(text string) string {
 	return text
 }
 
+// picked are addresses in messages. Those that nobody has seen before were picked for a request that was then refused.
+var picked = regexp.MustCompile(`\bfd00:96::[0-9a-f:]+\b|\b10\.(?:9[6-9]|10[0-9]|11[01])\.[0-9]+\.[0-9]+\b`)
+
+func withoutPicked(text string) string {
+	return picked.ReplaceAllStringFunc(text, func(address string) string {
+		if addr, err := netip.ParseAddr(address); err != nil || slices.ContainsFunc(chosen, func(p netip.Prefix) bool { return p.Contains(addr) }) {
+			return address
+		}
+		return "<picked>"
+	})
+}
+
 // normal is an answer as text in which only what must be equal is left.
 func (s *session) normal(r request, a *answer) string {
 	s.dry = r.dry
@@ -120,7 +132,7 @@ func copyOf(object map[string]any) (out map[string]any) {
 }
 
 func (s *session) normalStatus(status map[string]any) map[string]any {
-	walk(status, func(text string) any { return s.names.in(text) })
+	walk(status, func(text string) any { return withoutPicked(s.names.in(text)) })
 	if details, _ := status["details"].(map[string]any); details != nil {
 		if uid, _ := details["uid"].(string); uid != "" {
 			details["uid"] = s.names.of("uid", uid)

@@ -12,7 +12,7 @@ import (
 func incomparable(upstream *answer) (reason string, skip bool) {
 	// Upstream looks up an allocator of a family that is not configured, for example when a headless Service without selector
 	// stops being headless on a single-stack server.
-	if upstream.code == http.StatusInternalServerError && strings.Contains(upstream.text, "caused apiserver to panic") {
+	if upstream.code == http.StatusInternalServerError && strings.Contains(upstream.text, panicked) {
 		return "upstream panicked", true
 	}
 	return "", false

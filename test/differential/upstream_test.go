@@ -19,6 +19,9 @@ import (
 func (s *session) request(ctx context.Context, r request) (*answer, error) {
 	s.awaitNextSecond(r)
 	a, err := s.do(ctx, r)
+	if s.forgetful && err != nil && strings.HasSuffix(err.Error(), streamReset) {
+		return &answer{code: http.StatusInternalServerError, text: panicked}, nil
+	}
 	for range otherRanges {
 		if err == nil && s.forgetful && r.dry && otherRange.MatchString(fmt.Sprint(a.body["message"])) {
 			a, err = s.do(ctx, r)
@@ -38,6 +41,12 @@ func (s *session) request(ctx context.Context, r request) (*answer, error) {
 	}
 	return a, nil
 }
+
+// A panic of upstream's ends in an answer that says so or, if it comes late, in a broken stream.
+const (
+	panicked    = "caused apiserver to panic"
+	streamReset = "INTERNAL_ERROR; received from peer"
+)
 
 // otherRange is what a dry run of upstream's may say while other cases have ServiceCIDRs: it asks the allocator of any of them,
 // whichever comes first in a map, and not the one that the address would be from. It is asked again, so often that all have had their turn.

@@ -61,7 +61,7 @@ type process struct {
 
 // Start runs both programs and returns when Services can be created. They end with Stop, and when the caller's thread dies.
 func Start(ctx context.Context, config Config) (*Server, error) {
-	s, err := Launch(config)
+	s, err := Launch(ctx, config)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func Start(ctx context.Context, config Config) (*Server, error) {
 }
 
 // Launch starts both programs as Start does, and does not wait for them.
-func Launch(config Config) (_ *Server, err error) {
+func Launch(ctx context.Context, config Config) (_ *Server, err error) {
 	s := &Server{config: config, token: rand.Text()}
 	defer func() {
 		if err != nil {
