@@ -103,7 +103,7 @@ func (g *coreGroup) storage(resources serverstorage.APIResourceConfigSource, opt
 		"pods":                          pods.Pod,
 		"pods/attach":                   pods.Attach,
 		"pods/binding":                  pods.Binding,
-		"pods/ephemeralcontainers":      pods.EphemeralContainers,
+		"pods/ephemeralcontainers":      noEphemeralContainers{pods.EphemeralContainers},
 		"pods/eviction":                 pods.Eviction,
 		"pods/exec":                     pods.Exec,
 		"pods/log":                      pods.Log,

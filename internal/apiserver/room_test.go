@@ -240,9 +240,10 @@ func TestUpkeep(t *testing.T) {
 	for i := range 2000 {
 		cm := configMap("busy")
 		cm.Data["key"] = strings.Repeat(fmt.Sprint(i%10), 20_000)
-		if _, err := api.Update(t.Context(), cm, metav1.UpdateOptions{}); err != nil {
-			t.Fatal(err)
-		}
+		eventually(t, func() error { // on a machine that is busy with other things, one may take longer than etcd waits
+			_, err := api.Update(t.Context(), cm, metav1.UpdateOptions{})
+			return err
+		})
 		written += 20_000
 		if i%100 == 0 {
 			largest = max(largest, usage(t, s.config.Dir))
@@ -252,10 +253,12 @@ func TestUpkeep(t *testing.T) {
 	if limit := int64(120 << 20); largest > limit {
 		t.Errorf("the directory had %d MB when %d MB were written to one object", largest>>20, written>>20)
 	}
-	etcd := s.database.running.Server
+	// Nobody writes any more, and yet it becomes small: the kept revisions and the rest take some 3 MB, as much history as is allowed 4 more, and
+	// the file may be twice as large as what is used in it.
+	database := s.database.running.Server.Backend()
 	eventually(t, func() error {
-		if size := etcd.Backend().Size(); size > 24<<20 {
-			return fmt.Errorf("the database has %d MB at the end", size>>20)
+		if size := database.Size(); size > 16<<20 {
+			return fmt.Errorf("the database has %d MB at the end, %d of them in use", size>>20, database.SizeInUse()>>20)
 		}
 		return nil
 	})

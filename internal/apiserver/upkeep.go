@@ -6,6 +6,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/storage/backend"
 )
 
 const (
@@ -27,7 +28,13 @@ type upkeep struct {
 	waste     int64 // bytes
 
 	after int64 // what was in use after the last compaction
+	first int64 // the oldest revision at the last look
+	stale int   // commits until etcd's figures say what that one has freed
 }
+
+// commitsToSettle is how many commits it takes until pages that a compaction frees no longer count as used: in the first they are
+// freed, in the second they may be taken again, if by then nobody reads them any more, or else in the third.
+const commitsToSettle = 3
 
 // keep looks at the database until ctx ends.
 func (d *database) keep(ctx context.Context) {
@@ -55,14 +62,16 @@ func (d *database) tend(ctx context.Context) error {
 			full = append(full, alarm)
 		}
 	}
+	d.settle(etcd.KV().FirstRev(), backend)
 	used := backend.SizeInUse()
 	d.upkeep.after = min(d.upkeep.after, used)
 	if used-d.upkeep.after > d.upkeep.history || len(full) > 0 {
 		if err := d.compact(ctx, len(full) > 0); err != nil {
 			return err
 		}
+		d.settle(etcd.KV().FirstRev(), backend)
 		used = backend.SizeInUse()
-		d.upkeep.after = used
+		d.upkeep.after = used // too much, if the commit was not enough: the next look corrects it
 	}
 	size := backend.Size()
 	if waste := size - used; waste > d.upkeep.waste && waste > size/2 || len(full) > 0 && waste > 0 {
@@ -84,6 +93,18 @@ func (d *database) tend(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// settle brings the figures up to date after a compaction, whoever asked for it. Commits do that, and a database that nobody writes to makes
+// none: it would seem full of what is gone, and never be made smaller.
+func (d *database) settle(first int64, backend backend.Backend) {
+	if first != d.upkeep.first {
+		d.upkeep.first, d.upkeep.stale = first, commitsToSettle
+	}
+	if d.upkeep.stale > 0 {
+		d.upkeep.stale--
+		backend.ForceCommit()
+	}
 }
 
 // compact throws old revisions away: all of them, or all but the newest.

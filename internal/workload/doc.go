@@ -1,5 +1,6 @@
 // Package workload is what turns Deployments, StatefulSets, DaemonSets, Jobs and their like into Pods on nodes when Fairway runs stand-alone: upstream's
-// controllers, its garbage collector and its scheduler, in one process on shared informers.
+// controllers, its garbage collector and its scheduler, in one process on shared informers. Upstream's Endpoints controller runs here, too, for clients that
+// do not know EndpointSlices; those are written elsewhere (internal/controller/endpointslice).
 //
 // Contract. Run blocks until its context ends; the API must be serving when it is called. It is upstream's code and behaves as such: a
 // Deployment rolls, a StatefulSet keeps its order, a Job counts its failures, what belongs to a deleted owner is deleted, whatever its kind. A deleted namespace is
