@@ -100,7 +100,7 @@ func clean(ctx context.Context, i Instance, log *slog.Logger, keepData bool) err
 	errs = append(errs, node.Cleanup(ctx, node.CleanupConfig{Instance: i.Name, RunDir: i.RunDir, DataDir: i.DataDir, Grace: downGrace, Logger: log}))
 	errs = append(errs, nft.Cleanup(i.table()))
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("%w; what is left is still recorded, run 'fairway down' again", err)
+		return fmt.Errorf("%w; what is left is still recorded, run '%s' again", err, i.Command("down"))
 	}
 	errs = append(errs, i.removeRun())
 	if !keepData {

@@ -30,6 +30,24 @@ type Instance struct {
 	RunDir string
 }
 
+// DefaultName is the instance that is meant when nobody names one.
+const DefaultName = "default"
+
+// Command is a command line of fairway's as it is typed for this instance: with the flags without which another one would be meant.
+func (i Instance) Command(words string) string {
+	line := "fairway"
+	if i.Name != DefaultName {
+		line += " --name " + i.Name
+	}
+	if i.DataDir != filepath.Join(DataRoot, i.Name) {
+		line += " --data-dir " + i.DataDir
+	}
+	if i.RunDir != filepath.Join(RunRoot, i.Name) {
+		line += " --run-dir " + i.RunDir
+	}
+	return line + " " + words
+}
+
 // instanceName keeps names short enough for devices and paths that are made of them.
 var instanceName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,6}[a-z0-9])?$`)
 
@@ -170,7 +188,7 @@ func (i Instance) claim() (*os.File, error) {
 		}
 		f.Close()
 		if attempt == lockAttempts {
-			return nil, fmt.Errorf("instance %q is running already (pid %d); look at it with 'fairway status', stop it with 'fairway down', or start another with --name", i.Name, i.pid())
+			return nil, fmt.Errorf("instance %q is running already (pid %d); look at it with '%s', stop it with '%s', or start another with --name", i.Name, i.pid(), i.Command("status"), i.Command("down"))
 		}
 		time.Sleep(lockPause)
 	}
@@ -246,7 +264,7 @@ func (i Instance) loadState() (*state, error) {
 	}
 	var s state
 	if err := json.Unmarshal(b, &s); err != nil {
-		return nil, fmt.Errorf("%s: %w; 'fairway down' clears it", i.stateFile(), err)
+		return nil, fmt.Errorf("%s: %w; '%s' clears it", i.stateFile(), err, i.Command("down"))
 	}
 	return &s, nil
 }

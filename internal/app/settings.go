@@ -32,7 +32,7 @@ func (i Instance) Settings() (*Settings, error) {
 	}
 	s := &Settings{}
 	if err := json.Unmarshal(data, s); err != nil {
-		return nil, fmt.Errorf("%s: %w; remove it, and give 'fairway up' its ranges as flags", i.settingsFile(), err)
+		return nil, fmt.Errorf("%s: %w; remove it, and give '%s' its ranges as flags", i.settingsFile(), err, i.Command("up"))
 	}
 	return s, nil
 }

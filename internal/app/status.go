@@ -32,7 +32,8 @@ type Status struct {
 	Ingresses  int              `json:"ingresses"`
 	Listeners  []Listener       `json:"listeners"`
 	MemoryRSS  int64            `json:"memoryBytes"`
-	Problems   []string         `json:"problems,omitempty"`
+	Problems   []string         `json:"problems,omitempty"` // of Fairway: something that nobody gets, or not all
+	Objects    []string         `json:"objects,omitempty"`  // that are not in force as they are, each with the reason
 	Kubeconfig string           `json:"kubeconfig,omitempty"`
 }
 
@@ -58,7 +59,8 @@ type Listener struct {
 	Addr string `json:"address"`
 }
 
-// Healthy is true when every consumer has the newest revision in force, or is about to, and nothing failed.
+// Healthy is true when every source has delivered, and every consumer has the newest revision in force, or is about to. An object that makes
+// no sense is the business of whoever wrote it, and does not count.
 func (s *Status) Healthy() bool { return len(s.Problems) == 0 }
 
 // reporter answers status questions of one running process.
@@ -105,7 +107,7 @@ func (r *reporter) status() Status {
 				row.Failed = map[string]string{}
 			}
 			row.Failed[k] = err.Error()
-			s.Problems = append(s.Problems, c.Consumer+": "+k+": "+err.Error())
+			s.Objects = append(s.Objects, c.Consumer+": "+k+": "+err.Error())
 		}
 		s.Consumers = append(s.Consumers, row)
 	}
@@ -195,9 +197,9 @@ func ReadStatus(ctx context.Context, i Instance) (*Status, error) {
 	resp, err := client.Do(req)
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("%s belongs to root; run 'sudo fairway status'", i.socket())
+		return nil, fmt.Errorf("%s belongs to root; run 'sudo %s'", i.socket(), i.Command("status"))
 	case err != nil && !i.running():
-		return nil, fmt.Errorf("instance %q is not running; start it with 'sudo fairway up'", i.Name)
+		return nil, fmt.Errorf("instance %q is not running; start it with 'sudo %s'", i.Name, i.Command("up"))
 	case err != nil:
 		return nil, fmt.Errorf("status of %q: %w", i.Name, err)
 	}

@@ -90,7 +90,7 @@ func Up(ctx context.Context, c UpConfig) (err error) {
 		return err
 	}
 	if s.started && !c.Ephemeral {
-		c.Progress.Say("Fairway stopped. Pods and rules stay as they are: 'fairway up' takes them over, 'fairway down' takes them away.")
+		c.Progress.Say("Fairway stopped. Pods and rules stay as they are: '%s' takes them over, '%s' takes them away.", inst.Command("up"), inst.Command("down"))
 	}
 	return nil
 }
@@ -123,29 +123,26 @@ func (c *UpConfig) agreeWithState() error {
 		return err
 	}
 	if !slices.Equal(s.PodCIDRs, c.PodCIDRs) || !slices.Equal(s.ServiceCIDRs, c.ServiceCIDRs) {
-		return fmt.Errorf("the Pods that still run use --pod-cidr %s --service-cidr %s; give the same, or end them with 'fairway down' first", join(s.PodCIDRs), join(s.ServiceCIDRs))
+		return fmt.Errorf("the Pods that still run use --pod-cidr %s --service-cidr %s; give the same, or end them with '%s' first", join(s.PodCIDRs), join(s.ServiceCIDRs), c.Instance.Command("down"))
 	}
 	if s.NodeName != c.NodeName {
-		return fmt.Errorf("the Pods that still run belong to node %s; give --node-name %s, or end them with 'fairway down' first", s.NodeName, s.NodeName)
+		return fmt.Errorf("the Pods that still run belong to node %s; give --node-name %s, or end them with '%s' first", s.NodeName, s.NodeName, c.Instance.Command("down"))
 	}
 	return nil
 }
 
 func (c *UpConfig) welcome() {
-	name := ""
-	if c.Instance.Name != "default" {
-		name = " --name " + c.Instance.Name
-	}
+	kubectl := c.Instance.Command("kubectl get svc,deploy,pods -A")
 	c.Progress.Say(`
 Fairway is up. In another terminal:
 
-  fairway%[1]s kubectl get svc,deploy,pods -A      the kubectl inside
+  %[1]s      the kubectl inside
   export KUBECONFIG=%[2]s
-  fairway%[1]s status                              one screen
-  sudo fairway%[1]s down                           leaves nothing behind
+  %-[3]*[4]s      one screen
+  %-[3]*[5]s      leaves nothing behind
 
-This machine reaches ClusterIPs as they are, NodePorts on %[3]s, and Ingress on %[4]s.
-`, name, c.Instance.Kubeconfig(), firstAddrs(c.PodCIDRs)[0], joinOr(slices.Concat(c.IngressHTTP, c.IngressHTTPS), "no address"))
+This machine reaches ClusterIPs as they are, NodePorts on %[6]s, and Ingress on %[7]s.
+`, kubectl, c.Instance.Kubeconfig(), len(kubectl), c.Instance.Command("status"), "sudo "+c.Instance.Command("down"), firstAddrs(c.PodCIDRs)[0], joinOr(slices.Concat(c.IngressHTTP, c.IngressHTTPS), "no address"))
 }
 
 // listenStatus opens the status socket. The lock is held, so a socket that is there already is a dead one.

@@ -86,7 +86,7 @@ kernel, answers DNS, and lets HTTP in through one Ingress listener.
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f := root.PersistentFlags()
-	f.StringVar(&i.name, "name", env("FAIRWAY_NAME", "default"), "which Fairway of this machine ($FAIRWAY_NAME)")
+	f.StringVar(&i.name, "name", env("FAIRWAY_NAME", app.DefaultName), "which Fairway of this machine ($FAIRWAY_NAME)")
 	f.StringVar(&i.dataDir, "data-dir", os.Getenv("FAIRWAY_DATA_DIR"), "where its data is kept ($FAIRWAY_DATA_DIR; default "+filepath.Join(app.DataRoot, "NAME")+")")
 	f.StringVar(&i.runDir, "run-dir", os.Getenv("FAIRWAY_RUN_DIR"), "where its running state is kept ($FAIRWAY_RUN_DIR; default "+filepath.Join(app.RunRoot, "NAME")+")")
 	f.IntVarP(&i.verbosity, "v", "v", 0, "how much to log: 0 what matters, 4 every step")

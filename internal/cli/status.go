@@ -18,8 +18,15 @@ func newStatus(i *instance) *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Show on one screen what runs and how far each part is; exit 1 if something is wrong",
-		Args:  cobra.NoArgs,
+		Short: "Show on one screen what runs and how far each part is; exit 1 if Fairway is not well",
+		Long: `Show on one screen what runs and how far each part is.
+
+The exit status tells how Fairway is: 0 if it runs and every part is well, 1 if it does not run, still
+waits for the API, or a part has failed. Objects that cannot be put in force as they are, an Ingress that names
+a Secret that is not there, two Services that want one address, are listed with their reasons and leave
+it at 0: they are for whoever wrote them to mend, and hold up nothing else. For programs,
+-o json has both lists, "problems" and "objects".`,
+		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if output != "" && output != "json" {
 				return usageError{fmt.Errorf("output %q is not known: use -o json, or leave it out", output)}
@@ -78,11 +85,15 @@ func writeStatus(out io.Writer, s *app.Status, now time.Time) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	if len(s.Problems) > 0 {
-		slices.Sort(s.Problems)
-		fmt.Fprintln(out, "\nProblems:")
-		for _, p := range s.Problems {
-			fmt.Fprintln(out, "  "+p)
+	for _, list := range []struct {
+		title string
+		lines []string
+	}{{"Objects not in force as they are:", s.Objects}, {"Problems:", s.Problems}} {
+		if len(list.lines) > 0 {
+			fmt.Fprintln(out, "\n"+list.title)
+			for _, line := range slices.Sorted(slices.Values(list.lines)) {
+				fmt.Fprintln(out, "  "+line)
+			}
 		}
 	}
 	return nil

@@ -25,6 +25,8 @@ func TestWriteStatus(t *testing.T) {
 	ill.Consumers = []app.ConsumerStatus{{Name: "dns", Revision: 43}, {Name: "nft", Revision: 41, Error: "no space"}, {Name: "other", Revision: 40}}
 	ill.Listeners = nil
 	ill.Problems = []string{"source services: no first list from the API yet", "nft: no space"}
+	odd := well
+	odd.Objects = []string{"nft: Service b/y: the older one has it", "ingress: Ingress a/x: no Secret"}
 	for _, c := range []struct {
 		name   string
 		status app.Status
@@ -37,6 +39,18 @@ Services  3                           6 endpoints ready, 1 not ready, 2 terminat
 DNS       10.244.0.1:10053            revision 42
 Ingress   127.0.0.1:80 127.0.0.1:443  revision 42
 Kernel                                revision 42
+`},
+		{"odd", odd, `
+Fairway   default                     stand-alone, 1.0.0, pid 4711, up 1h30m0s, 98 MiB
+API       https://127.0.0.1:6443      synced at revision 42
+Services  3                           6 endpoints ready, 1 not ready, 2 terminating
+DNS       10.244.0.1:10053            revision 42
+Ingress   127.0.0.1:80 127.0.0.1:443  revision 42
+Kernel                                revision 42
+
+Objects not in force as they are:
+  ingress: Ingress a/x: no Secret
+  nft: Service b/y: the older one has it
 `},
 		{"ill", ill, `
 Fairway   default                 stand-alone, 1.0.0, pid 4711, up 1h30m0s, 98 MiB

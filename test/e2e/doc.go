@@ -29,6 +29,7 @@
 //	listen ADDRESS          a port that is taken
 //	dig ARGS...             asks the cluster's DNS, or another @SERVER
 //	get URL [HOST]          HTTP, as HOST if given; the body on stdout, status, certificate and headers on stderr; fails from status 400 on
+//	websocket URL TEXT      a message over a WebSocket; the one that comes back on stdout
 //	udp ADDRESS TEXT        a datagram; the one that comes back on stdout
 //	cert FILE SUBJECT NAME...  FILE.crt and FILE.key
 //	web IMAGE...            builds the server ./web as images: it answers with its Pod's name

@@ -20,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/net/websocket"
 )
 
 // clusterDNS is where `fairway up` puts the cluster's DNS.
@@ -86,6 +88,40 @@ func (s *scenario) cmdGet(args []string, o *output) error {
 	if resp.StatusCode >= 400 {
 		return errors.New("status " + resp.Status)
 	}
+	return nil
+}
+
+// cmdWebSocket is `websocket URL TEXT`: a connection is upgraded to a WebSocket and a message goes out on it; what comes back is on stdout.
+func (s *scenario) cmdWebSocket(args []string, o *output) error {
+	if len(args) != 2 {
+		return errors.New("usage: websocket URL TEXT")
+	}
+	config, err := websocket.NewConfig(args[0], "http://localhost")
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	conn, err := s.ns.Dial(ctx, "tcp", config.Location.Host)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	c, err := websocket.NewClient(config, conn)
+	if err != nil {
+		fmt.Fprintln(&o.err, err)
+		return err
+	}
+	if err := websocket.Message.Send(c, args[1]); err != nil {
+		return err
+	}
+	var answer string
+	if err := websocket.Message.Receive(c, &answer); err != nil {
+		return err
+	}
+	fmt.Fprintln(&o.out, answer)
 	return nil
 }
 

@@ -116,6 +116,7 @@ var commands = map[string]command{
 	"sysctl":    (*scenario).cmdSysctl,
 	"dig":       (*scenario).cmdDig,
 	"get":       (*scenario).cmdGet,
+	"websocket": (*scenario).cmdWebSocket,
 	"udp":       (*scenario).cmdUDP,
 	"listen":    (*scenario).cmdListen,
 	"kernel":    (*scenario).cmdKernel,

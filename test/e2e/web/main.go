@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/net/websocket"
 )
 
 func main() {
@@ -57,6 +59,7 @@ func main() {
 	mux.HandleFunc("/elsewhere", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/asked?by=redirect", http.StatusFound)
 	})
+	mux.Handle("/echo", websocket.Handler(func(c *websocket.Conn) { _, _ = io.Copy(c, c) }))
 	mux.HandleFunc("/fetch", func(w http.ResponseWriter, r *http.Request) {
 		resp, err := http.Get(r.URL.Query().Get("url"))
 		if err != nil {
