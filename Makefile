@@ -42,6 +42,10 @@ demo: setup build ## run the story of examples/imaging and print what happened (
 conformance-api: setup build bin/e2e.test ## run the tests of Kubernetes' conformance suite that need no Pod (root)
 	FAIRWAY=$(CURDIR)/bin/fairway $(GO) test -count=1 -v -run '^TestConformance$$' ./test/e2e
 
+.PHONY: load
+load: setup build ## roll a Deployment twenty times, kill fairway meanwhile, and count 200,000 requests and more: none may fail (root)
+	FAIRWAY_LOAD=full FAIRWAY=$(CURDIR)/bin/fairway $(GO) test -count=1 -v -timeout 20m -run '^TestRolls$$' ./test/e2e
+
 .PHONY: bench
 bench: setup build ## print the numbers of a start and of being idle (root)
 	$(GO) run ./bench --fairway $(CURDIR)/bin/fairway

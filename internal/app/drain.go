@@ -37,7 +37,8 @@ func drain(st *store.Store, consumers ...string) func(context.Context, *corev1.P
 			if err != nil {
 				return
 			}
-			if !offered(snap, pod, addrs) {
+			// After a restart the first snapshots know of nobody, while the kernel still sends to whom it was told to send.
+			if snap.Synced && !offered(snap, pod, addrs) {
 				_ = st.Applied(ctx, snap.Revision, consumers...)
 				return
 			}

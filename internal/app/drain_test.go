@@ -117,6 +117,21 @@ func TestDrain(t *testing.T) {
 			dns.Report(rev, nil, nil)
 			d.returned("everybody has it in force")
 		},
+		"until there is a first list": func(t *testing.T, d *drainage) {
+			d.store = store.New()
+			arrived := d.store.Announce("endpointslices")
+			nft := d.store.Follow("nft")
+			defer nft.Close()
+			d.start(t.Context(), podAddr)
+			d.waits("nobody knows who is offered")
+			d.update(func(txn *store.Txn) { txn.PutService(&model.Service{Name: webService}) })
+			d.waits("the list is not complete")
+			rev := d.slice(terminating)
+			arrived()
+			d.waits("the kernel does not have it in force")
+			nft.Report(rev+1, nil, nil)
+			d.returned("everybody has the first list in force, in which the Pod is not offered")
+		},
 		"until the slice is gone": func(t *testing.T, d *drainage) {
 			d.slice(offer)
 			d.start(t.Context(), podAddr)

@@ -7,7 +7,8 @@
 //     ctx ends. What is in the kernel then stays there and goes on working.
 //   - Applying is idempotent: the same snapshot twice writes nothing the second time. Deleting what is absent is no failure. After a
 //     failure the kernel is read back, so that a write is never based on a wrong idea of what is there.
-//   - A change comes into force as one transaction: no packet sees one half of it.
+//   - A change comes into force as one transaction: no packet sees one half of it. A Service too large for one comes in stages, between which each
+//     new flow gets a backend that the Service has or had.
 //   - Nothing is written before the snapshot is Synced, and only then is anything pruned that no Service claims. A restart
 //     adopts what is there and writes the difference.
 //   - One bad Service never keeps the others out: it is named in Status.Failed, and tried again.

@@ -30,12 +30,15 @@ const (
 	flushTime   = 5 * time.Second
 )
 
+// acceptTime bounds how long a Pod's stop waits for programs to accept the connections that have come already.
+const acceptTime = 3 * time.Second
+
 // stop begins the end of a Pod: its consumers turn away, then each container is asked to end, then made to.
 func (w *worker) stop(ctx context.Context) {
 	w.state.stopping = true
 	w.unwanted()
 	grace := w.grace()
-	pod, announced := w.described(), !w.gone
+	pod, announced, sandbox := w.described(), !w.gone, w.sandbox
 	mains, sidecars := w.toStop()
 	for _, c := range mains {
 		w.node.event(pod, corev1.EventTypeNormal, "Killing", "Stopping container %s", c.spec.Name)
@@ -46,6 +49,7 @@ func (w *worker) stop(ctx context.Context) {
 		defer cancel()
 		if announced && pod.DeletionTimestamp != nil {
 			w.node.BeforeStop(hurry, pod)
+			w.node.accepted(hurry, pod, sandbox)
 		}
 		deadline, done := context.WithTimeout(hurry, grace)
 		defer done()
@@ -55,6 +59,19 @@ func (w *worker) stop(ctx context.Context) {
 		}
 		w.post(func() { w.stopped = true })
 	})
+}
+
+// accepted lets the Pod's programs accept the connections that came before everybody turned away: a machine that is short of processors may leave them
+// in the kernel's queue for a while, and a server that closes its listener on SIGTERM, as most do, cuts them.
+func (n *Node) accepted(ctx context.Context, pod *corev1.Pod, sandbox network.Sandbox) {
+	if sandbox.Path == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, acceptTime)
+	defer cancel()
+	if err := network.AwaitAccepted(ctx, sandbox); err != nil {
+		n.Logger.Debug("connections may be cut", "pod", pod.Namespace+"/"+pod.Name, "error", err)
+	}
 }
 
 // grace is how long the Pod's containers may take to end.

@@ -40,8 +40,8 @@ func TestMain(m *testing.M) {
 
 var webDir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "fw-web-") })
 
-// webPath and clientPath build the tests' programs, once for all of them.
-var webPath, clientPath = program("web"), program("client")
+// webPath, clientPath and loadPath build the tests' programs, once for all of them.
+var webPath, clientPath, loadPath = program("web"), program("client"), program("load")
 
 func program(name string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {

@@ -16,7 +16,8 @@
 //
 // All of it is asked for the first packet of a flow only, conntrack remembers the answer; the one exception is the rule for second
 // chances, which looks at the flags of every TCP packet. When a backend is removed, the last one moves into its slot: one endpoint
-// change is a handful of elements, whatever the size of the Service and their number.
+// change is a handful of elements, whatever the size of the Service and their number. Transactions are bounded; stages.go says how a Service with
+// thousands of endpoints to write comes into force in several.
 //
 // A table is read back at the start, after a failed transaction, and when a transaction by somebody else has been seen; the
 // difference to the plan is written. Base chains, through which packets enter, come last on a cold start, and stay when the process

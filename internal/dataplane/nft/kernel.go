@@ -212,8 +212,18 @@ func (k *kernel) apply(plans iter.Seq[*plan.Service]) error {
 		if len(c.ops) == 0 {
 			continue
 		}
+		if len(c.ops) > large {
+			if err := flush(); err != nil {
+				return err
+			}
+			for _, stage := range c.stages(large) {
+				if err := k.write([]change{stage}); err != nil {
+					return err
+				}
+			}
+			continue
+		}
 		changes = append(changes, c)
-		const typical = 96 // bytes of one element
 		if size += len(c.ops) * typical; size >= bulk {
 			if err := flush(); err != nil {
 				return err
