@@ -18,7 +18,7 @@ import (
 
 var (
 	seed      = flag.Uint64("seed", 1, "what TestGenerated makes its sequences from; 0: something new")
-	sequences = flag.Int("sequences", 40, "how many sequences TestGenerated makes for each resource")
+	sequences = flag.Int("sequences", 15, "how many sequences TestGenerated makes for each resource")
 )
 
 // TestGenerated makes up sequences of requests from the parts in testdata/generated-*.txt.

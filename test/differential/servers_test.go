@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -41,13 +42,16 @@ type pair struct {
 	upstream, ours *server
 }
 
-// pairs are the servers that every case runs on.
-var pairs = []*pair{
-	{stack: "dual"},
-	{stack: "single"},
-}
+// pairs are the servers that every case runs on. Those of ServiceCIDRs have one of their own: upstream picks addresses from any range
+// that there is.
+var (
+	pairs    = []*pair{{stack: "dual"}, {stack: "single"}}
+	cidrPair = &pair{stack: "more"}
+	allPairs = append(slices.Clone(pairs), cidrPair)
+)
 
 var serviceCIDRs = map[string][]netip.Prefix{
+	"more":   {netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:96::/108")},
 	"dual":   {netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:96::/108")},
 	"single": {netip.MustParsePrefix("10.96.0.0/12")},
 }
@@ -68,8 +72,8 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	var wg sync.WaitGroup
-	errs := make(chan error, len(pairs))
-	for _, p := range pairs {
+	errs := make(chan error, len(allPairs))
+	for _, p := range allPairs {
 		wg.Go(func() {
 			stop, err := p.start(upstream)
 			defer stop()
@@ -80,7 +84,7 @@ func run(m *testing.M) int {
 		})
 	}
 	code := 0
-	for range pairs {
+	for range allPairs {
 		if err := <-errs; err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
@@ -132,11 +136,13 @@ func (p *pair) start(config kubeapiserver.Config) (stop func(), err error) {
 		return stop, err
 	}
 	stops = append(stops, upstream.Stop)
-	stopController, err := keepServiceCIDRs(ctx, upstream.ClientConfig())
-	if err != nil {
-		return stop, err
+	if p == cidrPair {
+		stopController, err := keepServiceCIDRs(ctx, upstream.ClientConfig())
+		if err != nil {
+			return stop, err
+		}
+		stops = append(stops, stopController)
 	}
-	stops = append(stops, stopController)
 	select {
 	case <-ours.Ready():
 	case err := <-ended:

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"time"
 )
@@ -21,11 +20,6 @@ func (s *session) request(ctx context.Context, r request) (*answer, error) {
 	a, err := s.do(ctx, r)
 	if s.forgetful && err != nil && strings.HasSuffix(err.Error(), streamReset) {
 		return &answer{code: http.StatusInternalServerError, text: panicked}, nil
-	}
-	for range otherRanges {
-		if err == nil && s.forgetful && r.dry && otherRange.MatchString(fmt.Sprint(a.body["message"])) {
-			a, err = s.do(ctx, r)
-		}
 	}
 	if err != nil {
 		return nil, err
@@ -47,12 +41,6 @@ const (
 	panicked    = "caused apiserver to panic"
 	streamReset = "INTERNAL_ERROR; received from peer"
 )
-
-// otherRange is what a dry run of upstream's may say while other cases have ServiceCIDRs: it asks the allocator of any of them,
-// whichever comes first in a map, and not the one that the address would be from. It is asked again, so often that all have had their turn.
-var otherRange = regexp.MustCompile(`allocator not ready|is not in the valid range`)
-
-const otherRanges = 20
 
 // catchUp waits until the server's cache has what was written. A write that starts from an outdated cache is tried twice, and
 // upstream then loses what the first try has allocated.
