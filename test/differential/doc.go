@@ -30,7 +30,7 @@
 //	dry         changes nothing
 //	status      the subresource
 //	strict      unknown fields are refused, instead of warned of
-//	until=CODE  again and again until the answer has that code
+//	until=CODE  again and again until the answer has that code; until=CODE:spec.x until it has that field as well
 //
 // In a body or a name <ip4:1>, <ip6:1> and <port:1> are numbers that a client may choose, the case's own; <net4:1>.0/24 and <net6:1>::/64
 // are networks outside the Service ranges, and <ns> is the case's namespace, with which the names of objects begin that are in none.

@@ -53,7 +53,11 @@ func (s *session) do(ctx context.Context, r request) (*answer, error) {
 	}
 	return eventually(ctx, func() (*answer, bool, error) {
 		a, err := s.once(ctx, r)
-		return a, err == nil && a.code == r.until, err
+		there := r.with == ""
+		if err == nil && !there {
+			_, there = lookup(a.body, r.with)
+		}
+		return a, err == nil && there && a.code == r.until, err
 	})
 }
 

@@ -24,6 +24,7 @@ type request struct {
 	status   bool
 	strict   bool
 	until    int    // the code to wait for
+	with     string // and the path of a field that must be there
 	body     string // YAML, with placeholders
 }
 
@@ -96,6 +97,7 @@ func parse(resource, lines string) (requests []request, err error) {
 			case "strict":
 				r.strict = true
 			case "until":
+				value, r.with, _ = strings.Cut(value, ":")
 				if r.until, err = strconv.Atoi(value); err != nil {
 					return nil, err
 				}
@@ -114,7 +116,7 @@ func (r request) text(resource string) string {
 	for _, option := range []struct {
 		on   bool
 		word string
-	}{{r.resource != resource, "of=" + r.resource}, {r.name != "s", "name=" + r.name}, {r.manager != "", "as=" + r.manager}, {r.force, "force"}, {r.dry, "dry"}, {r.status, "status"}, {r.strict, "strict"}, {r.until != 0, fmt.Sprint("until=", r.until)}} {
+	}{{r.resource != resource, "of=" + r.resource}, {r.name != "s", "name=" + r.name}, {r.manager != "", "as=" + r.manager}, {r.force, "force"}, {r.dry, "dry"}, {r.status, "status"}, {r.strict, "strict"}, {r.until != 0, strings.TrimSuffix(fmt.Sprintf("until=%d:%s", r.until, r.with), ":")}} {
 		if option.on {
 			words = append(words, option.word)
 		}
