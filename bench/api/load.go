@@ -94,7 +94,7 @@ func service(name string) *corev1.Service {
 }
 
 func (b *bench) reads(ctx context.Context, s subject, clients []kubernetes.Interface, known int, m measured) error {
-	began := time.Now()
+	before, began := cpuSeconds(s.pids()), time.Now()
 	if err := spread(ctx, clients, b.creates, func(ctx context.Context, client kubernetes.Interface, _ int) error {
 		_, err := client.CoreV1().Services(namespace).Get(ctx, fmt.Sprintf("fill-%05d", rand.IntN(known)), metav1.GetOptions{})
 		return err
@@ -102,6 +102,7 @@ func (b *bench) reads(ctx context.Context, s subject, clients []kubernetes.Inter
 		return err
 	}
 	m["api-gets-full"] = float64(b.creates) / time.Since(began).Seconds()
+	m["api-get-cpu-full"] = (cpuSeconds(s.pids()) - before) / float64(b.creates) * 1000
 	var ms []float64
 	for range lists {
 		began := time.Now()
@@ -112,7 +113,8 @@ func (b *bench) reads(ctx context.Context, s subject, clients []kubernetes.Inter
 		ms = append(ms, time.Since(began).Seconds()*1000)
 	}
 	m["api-list-full"] = figures.Median(ms)
-	fmt.Printf("%s: gets per second %.0f; list of %d Services %.0f ms\n", s.name(), m["api-gets-full"], b.present+b.creates, m["api-list-full"])
+	fmt.Printf("%s: gets per second %.0f, %.3f ms of CPU each; list of %d Services %.0f ms\n",
+		s.name(), m["api-gets-full"], m["api-get-cpu-full"], b.present+b.creates, m["api-list-full"])
 	return nil
 }
 

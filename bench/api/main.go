@@ -78,6 +78,7 @@ var order = []struct{ figure, unit string }{
 	{"api-creates-full", "1/s"},
 	{"api-create-cpu-full", "ms"},
 	{"api-gets-full", "1/s"},
+	{"api-get-cpu-full", "ms"},
 	{"api-list-full", "ms"},
 	{"api-watch-p50", "ms"},
 	{"api-watch-p99", "ms"},
