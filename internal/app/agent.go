@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -30,7 +29,7 @@ type AgentConfig struct {
 	NodeName string
 	// Table is the name of the nftables table.
 	Table string
-	// ServiceCIDRs are the cluster's Service ranges. PodCIDRs tell Pods from strangers; none means the node's own, as the API has them.
+	// ServiceCIDRs are Service ranges of the cluster beside those of its ServiceCIDR objects. PodCIDRs tell Pods from strangers; none means the node's own, as the API has them.
 	ServiceCIDRs, PodCIDRs []netip.Prefix
 	// NodePortCIDRs are in which ranges an address of the node must lie to serve NodePorts; none means its primary addresses.
 	NodePortCIDRs []netip.Prefix
@@ -42,10 +41,11 @@ type AgentConfig struct {
 	DNSConfig string
 	// IngressHTTP and IngressHTTPS are where Ingress listens; empty is nowhere.
 	IngressHTTP, IngressHTTPS []netip.AddrPort
-	// Health is where /livez, /readyz and /status listen; the zero value is nowhere.
-	Health   netip.AddrPort
-	Logger   *slog.Logger
-	Progress *Progress
+	// Health is where /healthz, /livez, /readyz and, on a loopback address, /status listen; Metrics is where /metrics and, on a loopback
+	// address, /status listen. The zero value is nowhere.
+	Health, Metrics netip.AddrPort
+	Logger          *slog.Logger
+	Progress        *Progress
 }
 
 // Agent runs until ctx ends or a part fails. The rules stay in the kernel. While the API is away, from the start or later, what was last in
@@ -56,7 +56,7 @@ func Agent(ctx context.Context, c AgentConfig) error {
 	}
 	thrift()
 	upstreamlog.Route(c.Logger)
-	cfg, err := clusterConfig(c.Kubeconfig)
+	cfg, err := clusterConfig(c.Kubeconfig, "fairway-agent")
 	if err != nil {
 		return err
 	}
@@ -82,14 +82,15 @@ func Agent(ctx context.Context, c AgentConfig) error {
 	report := &reporter{store: line.store, base: Status{
 		Name: c.NodeName, Role: "agent", Version: Version, PID: os.Getpid(), Started: time.Now(), API: cfg.Host, Node: c.NodeName, Listeners: line.listeners(),
 	}}
+	report.meter = line.meter
 	if c.Health.IsValid() {
-		l, err := net.Listen("tcp", c.Health.String())
-		if err != nil {
-			return fmt.Errorf("--health-listen: %w", err)
-		}
-		p.add("status", func(ctx context.Context) error { return report.serve(ctx, l) })
+		p.add("health", listenAndServe("--healthz-bind-address", c.Health, report.health(c.Health.Addr().IsLoopback()), c.Logger))
+	}
+	if c.Metrics.IsValid() {
+		p.add("metrics-listener", listenAndServe("--metrics-bind-address", c.Metrics, line.metrics(report, c.Metrics.Addr().IsLoopback()), c.Logger))
 	}
 	line.run(p.add)
+	p.add("events", line.events(client))
 	if len(c.DNS) > 0 {
 		addrs := make([]netip.Addr, len(c.DNS))
 		for i, a := range c.DNS {
@@ -111,7 +112,8 @@ func Agent(ctx context.Context, c AgentConfig) error {
 	return p.wait()
 }
 
-func clusterConfig(kubeconfig string) (cfg *rest.Config, err error) {
+// clusterConfig gives the credentials of a kubeconfig, or those of this Pod; name is for the API's log.
+func clusterConfig(kubeconfig, name string) (cfg *rest.Config, err error) {
 	if kubeconfig == "" {
 		cfg, err = rest.InClusterConfig()
 		if errors.Is(err, rest.ErrNotInCluster) {
@@ -129,7 +131,7 @@ func clusterConfig(kubeconfig string) (cfg *rest.Config, err error) {
 			return nil, fmt.Errorf("--kubeconfig %s: %w", kubeconfig, err)
 		}
 	}
-	cfg.UserAgent = "fairway-agent/" + Version
+	cfg.UserAgent = name + "/" + Version
 	cfg.QPS = -1
 	return cfg, nil
 }

@@ -14,11 +14,14 @@ import (
 	"k8s.io/client-go/rest"
 
 	"fairway.dev/fairway/internal/controller/ingressstatus"
+	"fairway.dev/fairway/internal/controller/serviceevents"
+	"fairway.dev/fairway/internal/dataplane/healthport"
 	"fairway.dev/fairway/internal/dataplane/nft"
 	"fairway.dev/fairway/internal/dns"
 	"fairway.dev/fairway/internal/dns/zone"
 	"fairway.dev/fairway/internal/ingress/compile"
 	"fairway.dev/fairway/internal/ingress/proxy"
+	"fairway.dev/fairway/internal/metrics"
 	"fairway.dev/fairway/internal/model"
 	"fairway.dev/fairway/internal/source"
 	"fairway.dev/fairway/internal/store"
@@ -39,6 +42,7 @@ type dataline struct {
 	log                    *slog.Logger
 
 	store   *store.Store
+	meter   *metrics.Line
 	source  *source.Source
 	server  *dns.Server
 	ingress *proxy.Server
@@ -49,7 +53,16 @@ type dataline struct {
 // open makes the parts and opens their sockets; nothing runs yet.
 func (d *dataline) open(api *rest.Config) (err error) {
 	d.store = store.New()
-	if d.source, err = source.New(api, d.store, source.Options{Logger: d.log.With("part", "source")}); err != nil {
+	d.meter = metrics.New(metrics.Config{
+		Store: d.store, Kernel: nft.Consumer, Node: d.node, NodePortCIDRs: d.nodePortCIDRs, Version: Version,
+	})
+	if d.source, err = source.New(api, d.store, source.Options{
+		Kinds: d.kinds(), Node: d.node,
+		Committed: func(rev store.Revision, c source.Change) {
+			d.meter.Changed(rev, c.Seen, c.Services, c.Slices, c.Triggered)
+		},
+		Logger: d.log.With("part", "source"),
+	}); err != nil {
 		return err
 	}
 	if len(d.dns) > 0 {
@@ -77,6 +90,18 @@ func (d *dataline) open(api *rest.Config) (err error) {
 		d.expected = append(d.expected, d.store.Expect("dns"))
 	}
 	return nil
+}
+
+// kinds are what of the API these parts need: the less is watched, the less an agent must be allowed to read.
+func (d *dataline) kinds() []string {
+	kinds := slices.Clone(source.Addresses)
+	if len(d.dns) > 0 {
+		kinds = append(kinds, source.Names...)
+	}
+	if len(d.http)+len(d.https) > 0 {
+		kinds = append(kinds, source.HTTP...)
+	}
+	return kinds
 }
 
 // close gives back what open took, as far as run has not.
@@ -123,12 +148,29 @@ func (d *dataline) consumers() []string { return []string{"nft", "dns", "ingress
 // run starts every part through the group's starter.
 func (d *dataline) run(part func(string, func(context.Context) error)) {
 	part("source", d.source.Run)
+	part("metrics", d.meter.Run)
 	part("nft", d.kernel)
+	part("health-ports", healthport.New(d.store, healthport.Config{
+		Node: d.node, NodePortCIDRs: d.nodePortCIDRs, After: nft.Consumer, Healthy: d.meter.Healthy, Logger: d.log.With("part", "health-ports"),
+	}).Run)
 	if d.server != nil {
 		part("dns", d.server.Run)
 	}
 	if d.ingress != nil {
 		part("ingress", d.ingress.Run)
+	}
+}
+
+// events tells in Events on Services what of them is not in force on this node.
+func (d *dataline) events(client kubernetes.Interface) func(context.Context) error {
+	return func(ctx context.Context) error {
+		return serviceevents.Run(ctx, d.store, serviceevents.Config{
+			Client: client, Node: d.node, Logger: d.log.With("part", "events"),
+			Reasons: map[string]serviceevents.Reason{
+				nft.Consumer:        {Failed: "ProgrammingFailed", Mended: "Programmed"},
+				healthport.Consumer: {Failed: "FailedToStartServiceHealthcheck", Mended: "StartedServiceHealthcheck"}, // the former is kube-proxy's
+			},
+		})
 	}
 }
 
@@ -138,7 +180,8 @@ func (d *dataline) kernel(ctx context.Context) error {
 	run := func(ctx context.Context, pods []netip.Prefix) error {
 		return nft.New(d.store, nft.Config{
 			Node: d.node, Table: d.table, ServiceCIDRs: d.serviceCIDRs, PodCIDRs: pods, NodePortCIDRs: d.nodePortCIDRs,
-			Logger: d.log.With("part", "nft"),
+			Observe: func(r nft.Round) { d.meter.Round(r.Whole, r.Duration, r.Err) },
+			Logger:  d.log.With("part", "nft"),
 		}).Run(ctx)
 	}
 	if len(d.podCIDRs) > 0 {

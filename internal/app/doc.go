@@ -1,7 +1,7 @@
 // Package app puts the parts of each role together: Up is the stand-alone Fairway, Agent the data plane of one node of a cluster,
-// Down the end of a stand-alone one. It is the only package that knows all the parts, and only package cli imports it.
+// Controller what a cluster needs once, Down the end of a stand-alone one. It is the only package that knows all the parts, and only package cli imports it.
 //
-// Contract. Up and Agent block until their context ends or a part fails; either way every goroutine and listener of theirs is
+// Contract. Up, Agent and Controller block until their context ends or a part fails; either way every goroutine and listener of theirs is
 // gone when they return, and the kernel's rules, the Pods and the data are left as they are, so that the next start takes them over. A start that
 // fails leaves nothing half-started. Down leaves nothing at all, also after kill -9.
 //

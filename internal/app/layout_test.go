@@ -38,6 +38,7 @@ var table = map[string]room{
 	"internal/controller":      {[]string{"model", "store", "kube", "source"}, []string{"k8s.io/client-go", "k8s.io/api", "k8s.io/utils", "k8s.io/klog", "k8s.io/endpointslice", "golang.org/x/sync"}, "a controller writes API objects; it never touches the kernel"},
 	"internal/kube":            {none, []string{"k8s.io/client-go", "k8s.io/api", "k8s.io/utils", "k8s.io/klog"}, "watching is shared by source and controllers, and knows neither"},
 	"internal/dataplane":       {[]string{"model", "store", "plan", "dataplane"}, []string{"github.com/google/nftables", "github.com/mdlayher/netlink", "github.com/ti-mo", "github.com/vishvananda/netlink", "golang.org/x/"}, "a data plane puts a plan in force and decides nothing"},
+	"internal/metrics":         {[]string{"model", "store", "plan"}, []string{"github.com/prometheus/client_golang"}, "what is measured must not depend on who measures"},
 	"internal/dns":             {[]string{"model", "store", "dns"}, []string{"golang.org/x/", "github.com/prometheus/client_golang"}, "DNS reads the store and its own sockets"},
 	"internal/ingress":         {[]string{"model", "store", "ingress"}, []string{"golang.org/x/", "github.com/prometheus/client_golang"}, "Ingress reads the store and its own sockets"},
 	"internal/memory":          {none, []string{"golang.org/x/sys"}, "the memory of a process has nothing to do with what it does"},

@@ -138,15 +138,16 @@ func (s *standalone) run(ctx context.Context) error {
 			return cmp.Or(apiErr, errors.New("it stopped by itself"))
 		}
 	})
-	report := &reporter{store: s.line.store, trouble: s.api.Trouble, base: Status{
+	report := &reporter{store: s.line.store, meter: s.line.meter, trouble: s.api.Trouble, base: Status{
 		Name: s.Instance.Name, Role: "stand-alone", Version: Version, PID: os.Getpid(), Started: time.Now(),
 		API: "https://" + s.API.String(), Node: s.NodeName, Kubeconfig: s.Instance.Kubeconfig(), Listeners: s.line.listeners(),
 	}}
-	p.add("status", func(ctx context.Context) error { return report.serve(ctx, s.status) })
+	p.add("status", func(ctx context.Context) error { return serve(ctx, s.status, report.health(true)) })
 	s.line.run(p.add)
 	p.add("network", func(ctx context.Context) error {
 		return network.Keep(ctx, s.network(), s.Logger.With("part", "network"))
 	})
+	p.add("routes", s.followRanges)
 	p.add("start", func(ctx context.Context) error { return s.start(ctx, p) })
 	err := p.wait()
 	stopAPI()
@@ -187,6 +188,7 @@ func (s *standalone) start(ctx context.Context, p *parts) error {
 	p.add("cluster-dns", func(ctx context.Context) error {
 		return keepDNS(ctx, client, s.NodeName, s.nodeIPs, s.DNSPort, func(err error) { s.Logger.Warn("cluster DNS", "err", err) })
 	})
+	p.add("events", s.line.events(client))
 	ingress := slices.Concat(s.IngressHTTP, s.IngressHTTPS)
 	if len(ingress) > 0 {
 		p.add("ingress-status", s.line.ingressStatus(client))

@@ -7,34 +7,38 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"fairway.dev/fairway/internal/metrics"
 	"fairway.dev/fairway/internal/store"
 )
 
 // Status is what `fairway status` shows, and the JSON of its -o json. Fields are only ever added.
 type Status struct {
-	Name       string           `json:"name"`
-	Role       string           `json:"role"`
-	Version    string           `json:"version"`
-	PID        int              `json:"pid"`
-	Started    time.Time        `json:"started"`
-	API        string           `json:"api"`
-	Node       string           `json:"node"`
-	Revision   uint64           `json:"revision"`
-	Waiting    []string         `json:"waiting,omitempty"` // sources without a first full list
-	Consumers  []ConsumerStatus `json:"consumers"`
-	Services   int              `json:"services"`
-	Endpoints  EndpointCount    `json:"endpoints"`
-	Ingresses  int              `json:"ingresses"`
-	Listeners  []Listener       `json:"listeners"`
-	MemoryRSS  int64            `json:"memoryBytes"`
-	Problems   []string         `json:"problems,omitempty"` // of Fairway: something that nobody gets, or not all
-	Objects    []string         `json:"objects,omitempty"`  // that are not in force as they are, each with the reason
-	Kubeconfig string           `json:"kubeconfig,omitempty"`
+	Name      string           `json:"name"`
+	Role      string           `json:"role"`
+	Version   string           `json:"version"`
+	PID       int              `json:"pid"`
+	Started   time.Time        `json:"started"`
+	API       string           `json:"api"`
+	Node      string           `json:"node"`
+	Revision  uint64           `json:"revision"`
+	Waiting   []string         `json:"waiting,omitempty"` // sources without a first full list
+	Consumers []ConsumerStatus `json:"consumers"`
+	Services  int              `json:"services"`
+	Endpoints EndpointCount    `json:"endpoints"`
+	Ingresses int              `json:"ingresses"`
+	Listeners []Listener       `json:"listeners"`
+	MemoryRSS int64            `json:"memoryBytes"`
+	// Programming is how long changes took from their arrival from the API to the kernel.
+	Programming metrics.Latency `json:"programming"`
+	Problems    []string        `json:"problems,omitempty"` // of Fairway: something that nobody gets, or not all
+	Objects     []string        `json:"objects,omitempty"`  // that are not in force as they are, each with the reason
+	Kubeconfig  string          `json:"kubeconfig,omitempty"`
 }
 
 // ConsumerStatus is how far one consumer is.
@@ -67,6 +71,7 @@ func (s *Status) Healthy() bool { return len(s.Problems) == 0 }
 type reporter struct {
 	base    Status // what does not change
 	store   *store.Store
+	meter   *metrics.Line
 	trouble func() error // with an API in this process; nil on an agent
 }
 
@@ -117,6 +122,7 @@ func (r *reporter) status() Status {
 		}
 	}
 	s.MemoryRSS = residentBytes()
+	s.Programming = r.meter.Latency()
 	return s
 }
 
@@ -134,22 +140,21 @@ func residentBytes() int64 {
 	return pages * int64(os.Getpagesize())
 }
 
-// serve answers GET /status, /livez and /readyz until ctx ends.
-func (r *reporter) serve(ctx context.Context, l net.Listener) error {
+// health serves what kubelets and load balancers ask, and the status where only this machine can ask for it: it names objects.
+func (r *reporter) health(local bool) http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(r.status())
-	})
-	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, q *http.Request) { r.ready(w, q) })
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	stop := context.AfterFunc(ctx, func() { srv.Close() })
-	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("status listener %s: %w", l.Addr(), err)
+	if local {
+		mux.HandleFunc("GET /status", r.serveStatus)
 	}
-	return ctx.Err()
+	mux.HandleFunc("GET /healthz", r.meter.ServeHealthz)
+	mux.HandleFunc("GET /livez", r.meter.ServeLivez)
+	mux.HandleFunc("GET /readyz", r.ready)
+	return mux
+}
+
+func (r *reporter) serveStatus(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(r.status())
 }
 
 // ready answers with one line for each check with ?verbose, as the Kubernetes components do.
@@ -183,18 +188,7 @@ func (r *reporter) ready(w http.ResponseWriter, q *http.Request) {
 
 // ReadStatus asks the running instance.
 func ReadStatus(ctx context.Context, i Instance) (*Status, error) {
-	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, "unix", i.socket())
-		},
-		DisableKeepAlives: true,
-	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://fairway/status", nil)
-	if err != nil {
-		return nil, err
-	}
-	resp, err := client.Do(req)
+	s, err := readStatus(ctx, "unix", i.socket())
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return nil, fmt.Errorf("%s belongs to root; run 'sudo %s'", i.socket(), i.Command("status"))
@@ -203,10 +197,38 @@ func ReadStatus(ctx context.Context, i Instance) (*Status, error) {
 	case err != nil:
 		return nil, fmt.Errorf("status of %q: %w", i.Name, err)
 	}
-	defer resp.Body.Close()
-	var s Status
-	if err := json.NewDecoder(resp.Body).Decode(&s); err != nil {
-		return nil, fmt.Errorf("status of %q: %w", i.Name, err)
+	return s, nil
+}
+
+// ReadAgentStatus asks an agent on this machine, at its health or metrics address.
+func ReadAgentStatus(ctx context.Context, at netip.AddrPort) (*Status, error) {
+	s, err := readStatus(ctx, "tcp", at.String())
+	if err != nil {
+		return nil, fmt.Errorf("agent at %s: %w; is it running, with this --healthz-bind-address or --metrics-bind-address, on a loopback address?", at, err)
 	}
-	return &s, nil
+	return s, nil
+}
+
+func readStatus(ctx context.Context, network, addr string) (*Status, error) {
+	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, network, addr)
+		},
+		DisableKeepAlives: true,
+	}}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://fairway/status", nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, errors.New(resp.Status)
+	}
+	s := &Status{}
+	return s, json.NewDecoder(resp.Body).Decode(s)
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func newStatus(i *instance) *cobra.Command {
-	var output string
+	var output, agent string
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show on one screen what runs and how far each part is; exit 1 if Fairway is not well",
@@ -31,11 +31,22 @@ it at 0: they are for whoever wrote them to mend, and hold up nothing else. For 
 			if output != "" && output != "json" {
 				return usageError{fmt.Errorf("output %q is not known: use -o json, or leave it out", output)}
 			}
-			inst, err := i.app()
-			if err != nil {
-				return err
+			read := func() (*app.Status, error) {
+				inst, err := i.app()
+				if err != nil {
+					return nil, err
+				}
+				return app.ReadStatus(c.Context(), inst)
 			}
-			s, err := app.ReadStatus(c.Context(), inst)
+			if agent != "" {
+				p := &parser{}
+				addr := p.addr("--agent", agent)
+				if p.err != nil {
+					return usageError{p.err}
+				}
+				read = func() (*app.Status, error) { return app.ReadAgentStatus(c.Context(), addr) }
+			}
+			s, err := read()
 			if err != nil {
 				return err
 			}
@@ -52,6 +63,8 @@ it at 0: they are for whoever wrote them to mend, and hold up nothing else. For 
 			return err
 		},
 	}
+	c.Flags().StringVar(&agent, "agent", "", "ask the agent of this node, at its --healthz-bind-address (127.0.0.1:10256 if none is given: --agent=ADDRESS:PORT)")
+	c.Flags().Lookup("agent").NoOptDefVal = "127.0.0.1:10256"
 	c.Flags().StringVarP(&output, "output", "o", "", "json")
 	return c
 }
@@ -107,6 +120,8 @@ func title(consumer string) string {
 		return "DNS"
 	case "ingress":
 		return "Ingress"
+	case "health-ports":
+		return "Health"
 	}
 	return consumer
 }

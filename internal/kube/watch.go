@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -66,6 +67,12 @@ type Receiver[R any] interface {
 	Delete(name types.NamespacedName)
 }
 
+// Optional is a Receiver of a kind that an API may not serve.
+type Optional interface {
+	// Unserved says that the API has answered, and does not know the kind. Watch asks again from time to time.
+	Unserved()
+}
+
 // Convert makes a row of an object; ok is false for an object that has none. It keeps no reference to the object but to immutable parts.
 type Convert[O Object, R any] func(O) (row R, ok bool)
 
@@ -85,13 +92,18 @@ func Watch[O Object, R any](ctx context.Context, log *slog.Logger, resource stri
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil {
+		wait := delay()
+		if optional, ok := to.(Optional); ok && apierrors.IsNotFound(err) {
+			in.log.Debug("the API does not serve this kind", "err", err)
+			optional.Unserved()
+			wait = unservedPause
+		} else if err != nil {
 			in.failed(err)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(delay()):
+		case <-time.After(wait):
 		}
 	}
 }
@@ -106,6 +118,9 @@ type inlet[O Object, R any] struct {
 	known    bool // the API has answered before
 	failures int  // since it last answered
 }
+
+// unservedPause is how long an API stays without a kind, at least: it may be upgraded.
+const unservedPause = time.Minute
 
 // patience is how many failures are normal while the API is starting: about a second's worth.
 const patience = 6

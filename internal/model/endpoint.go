@@ -84,6 +84,16 @@ type Node struct {
 	PodCIDRs  []netip.Prefix
 	// Zone is the label topology.kubernetes.io/zone, or "".
 	Zone string
+	// Leaving is true when the node is about to go: its object is being deleted, or an autoscaler has marked it (KEP-3836).
+	Leaving bool
+}
+
+// ServiceCIDR is one networking/v1 ServiceCIDR: ranges that ClusterIPs come from. One that is being deleted counts until it is gone, for it stays as
+// long as a Service needs it.
+type ServiceCIDR struct {
+	// Name has no namespace.
+	Name  string
+	CIDRs []netip.Prefix
 }
 
 // Namespace is one core/v1 Namespace: DNS tells an empty namespace from one that does not exist.

@@ -314,3 +314,34 @@ func TestIngressClassAndCertificate(t *testing.T) {
 		t.Error("an opaque Secret has a row")
 	}
 }
+
+func TestServiceCIDR(t *testing.T) {
+	t.Parallel()
+	o := &networkingv1.ServiceCIDR{ObjectMeta: meta("", "c"), Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.98.0.0/24", "fd00::/112", "junk"}}}
+	got, ok := serviceCIDR(o)
+	if !ok {
+		t.Fatal("no row")
+	}
+	same(t, *got, model.ServiceCIDR{Name: "c", CIDRs: []netip.Prefix{netip.MustParsePrefix("10.98.0.0/24"), netip.MustParsePrefix("fd00::/112")}})
+}
+
+func TestLeavingNode(t *testing.T) {
+	t.Parallel()
+	now := metav1.Now()
+	for _, c := range []struct {
+		name   string
+		change func(*corev1.Node)
+		want   bool
+	}{
+		{"neither", func(*corev1.Node) {}, false},
+		{"another taint", func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "node.kubernetes.io/unschedulable"}} }, false},
+		{"marked by the autoscaler", func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: "ToBeDeletedByClusterAutoscaler"}} }, true},
+		{"being deleted", func(n *corev1.Node) { n.DeletionTimestamp = &now }, true},
+	} {
+		o := &corev1.Node{ObjectMeta: meta("", "n1")}
+		c.change(o)
+		if got, _ := node(o); got.Leaving != c.want {
+			t.Errorf("%s: leaving %v", c.name, got.Leaving)
+		}
+	}
+}

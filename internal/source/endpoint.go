@@ -8,6 +8,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/utils/net"
 
 	"fairway.dev/fairway/internal/model"
@@ -88,6 +89,9 @@ func endpoint(o *discoveryv1.Endpoint) (model.Endpoint, bool) {
 	return e, true
 }
 
+// taintToBeDeleted is what the cluster autoscaler puts on a node before it deletes it.
+const taintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
 func node(o *corev1.Node) (*model.Node, bool) {
 	n := &model.Node{Name: o.Name, Zone: o.Labels[corev1.LabelTopologyZone]}
 	add := func(internal bool) {
@@ -104,6 +108,8 @@ func node(o *corev1.Node) (*model.Node, bool) {
 	add(true)
 	add(false)
 	n.PodCIDRs = podCIDRs(o)
+	n.Leaving = o.DeletionTimestamp != nil ||
+		slices.ContainsFunc(o.Spec.Taints, func(t corev1.Taint) bool { return t.Key == taintToBeDeleted })
 	return n, true
 }
 
@@ -118,6 +124,16 @@ func podCIDRs(o *corev1.Node) (out []netip.Prefix) {
 		}
 	}
 	return out
+}
+
+func serviceCIDR(o *networkingv1.ServiceCIDR) (*model.ServiceCIDR, bool) {
+	c := &model.ServiceCIDR{Name: o.Name}
+	for _, s := range o.Spec.CIDRs {
+		if _, n, err := net.ParseCIDRSloppy(s); err == nil {
+			c.CIDRs = append(c.CIDRs, prefix(n.IP, n.Mask))
+		}
+	}
+	return c, true
 }
 
 func namespace(o *corev1.Namespace) (*model.Namespace, bool) {

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"slices"
 	"sync"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -21,14 +23,38 @@ import (
 
 // Options are what may differ between sources.
 type Options struct {
+	// Kinds are what to follow, of Addresses, Names and HTTP; nil follows all. What is not followed needs no permission, and its rows never come.
+	Kinds []string
+	// Node, if set, is the only node whose row is kept.
+	Node string
+	// Committed, if set, is called after each transaction that made a revision, on the goroutine that commits: it must be quick.
+	Committed func(store.Revision, Change)
 	// Logger gets the outages of the API; nil logs nothing.
 	Logger *slog.Logger
 }
+
+// Change says what was in one transaction.
+type Change struct {
+	// Seen is when the oldest change in it came from the API.
+	Seen time.Time
+	// Services and Slices count rows that were added, changed or removed.
+	Services, Slices int
+	// Triggered are the last-change-trigger-times of the slices that were added or changed, as far as they have one.
+	Triggered []time.Time
+}
+
+// The kinds by who needs them, as the API's plurals: the data plane; DNS in addition; Ingress in addition.
+var (
+	Addresses = []string{"services", "endpointslices", "nodes", "servicecidrs"}
+	Names     = []string{"namespaces"}
+	HTTP      = []string{"ingresses", "ingressclasses", "secrets"}
+)
 
 // Source copies the API into a store. Use New.
 type Source struct {
 	log     *slog.Logger
 	batch   *batch
+	kinds   []string // nil: all
 	watches []func(context.Context)
 }
 
@@ -59,23 +85,33 @@ func newSource(open listWatch, st *store.Store, o Options) *Source {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Source{log: o.Logger, batch: newBatch(st)}
+	s := &Source{log: o.Logger, batch: newBatch(st, o.Committed), kinds: o.Kinds}
 	core, discovery, networking := corev1.SchemeGroupVersion, discoveryv1.SchemeGroupVersion, networkingv1.SchemeGroupVersion
 	everything := kube.Selection{}
+	nodes := everything
+	if o.Node != "" {
+		nodes.Fields = "metadata.name=" + o.Node
+	}
 
 	follow(s, open, core.WithResource("services"), everything, service, access[model.Service]{
 		name: func(r *model.Service) model.Name { return r.Name },
 		get:  func(snap *store.Snapshot, r *model.Service) *model.Service { return snap.Services.Get(r.Name) },
 		all:  func(snap *store.Snapshot) iter.Seq[*model.Service] { return snap.Services.All() },
 		put:  (*store.Txn).PutService, del: (*store.Txn).DeleteService,
+		note: func(c *Change, _ *model.Service) { c.Services++ },
 	})
 	follow(s, open, discovery.WithResource("endpointslices"), everything, endpointSlice, access[model.EndpointSlice]{
 		name: func(r *model.EndpointSlice) model.Name { return r.Name },
 		get:  sliceOf,
 		all:  func(snap *store.Snapshot) iter.Seq[*model.EndpointSlice] { return snap.AllSlices() },
 		put:  (*store.Txn).PutSlice, del: (*store.Txn).DeleteSlice,
+		note: func(c *Change, r *model.EndpointSlice) {
+			if c.Slices++; r != nil && !r.Triggered.IsZero() {
+				c.Triggered = append(c.Triggered, r.Triggered)
+			}
+		},
 	})
-	follow(s, open, core.WithResource("nodes"), everything, node, access[model.Node]{
+	follow(s, open, core.WithResource("nodes"), nodes, node, access[model.Node]{
 		name: func(r *model.Node) model.Name { return model.Name{Name: r.Name} },
 		get:  func(snap *store.Snapshot, r *model.Node) *model.Node { return snap.Node(r.Name) },
 		all:  func(snap *store.Snapshot) iter.Seq[*model.Node] { return snap.Nodes.All() },
@@ -90,6 +126,15 @@ func newSource(open listWatch, st *store.Store, o Options) *Source {
 		all: func(snap *store.Snapshot) iter.Seq[*model.Namespace] { return snap.Namespaces.All() },
 		put: (*store.Txn).PutNamespace,
 		del: func(t *store.Txn, n model.Name) { t.DeleteNamespace(n.Name) },
+	})
+	follow(s, open, networking.WithResource("servicecidrs"), everything, serviceCIDR, access[model.ServiceCIDR]{
+		name: func(r *model.ServiceCIDR) model.Name { return model.Name{Name: r.Name} },
+		get: func(snap *store.Snapshot, r *model.ServiceCIDR) *model.ServiceCIDR {
+			return snap.ServiceCIDRs.Get(model.Name{Name: r.Name})
+		},
+		all: func(snap *store.Snapshot) iter.Seq[*model.ServiceCIDR] { return snap.ServiceCIDRs.All() },
+		put: (*store.Txn).PutServiceCIDR,
+		del: func(t *store.Txn, n model.Name) { t.DeleteServiceCIDR(n.Name) },
 	})
 	follow(s, open, networking.WithResource("ingresses"), everything, ingress, access[model.Ingress]{
 		name: func(r *model.Ingress) model.Name { return r.Name },
@@ -120,6 +165,9 @@ func newSource(open listWatch, st *store.Store, o Options) *Source {
 
 // follow adds one kind to the source and announces it to the store.
 func follow[O kube.Object, R any](s *Source, open listWatch, r schema.GroupVersionResource, sel kube.Selection, conv kube.Convert[O, *R], a access[R]) {
+	if s.kinds != nil && !slices.Contains(s.kinds, r.Resource) {
+		return
+	}
 	t := addTable(s.batch, a, s.batch.store.Announce(r.Resource))
 	s.watches = append(s.watches, func(ctx context.Context) {
 		kube.Watch(ctx, s.log, r.Resource, open(r, sel), conv, t)

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -32,7 +33,7 @@ func (unstreamed) IsWatchListSemanticsUnSupported() bool { return true }
 
 func newAPI() api {
 	a := api{}
-	for _, r := range []string{"services", "endpointslices", "nodes", "namespaces", "ingresses", "ingressclasses", "secrets"} {
+	for _, r := range []string{"services", "endpointslices", "nodes", "namespaces", "ingresses", "ingressclasses", "secrets", "servicecidrs"} {
 		a[r] = fake.NewFakeControllerSource()
 	}
 	return a
@@ -52,8 +53,8 @@ func startOn(t testing.TB, open listWatch) *store.Store {
 	t.Helper()
 	st := store.New()
 	s := newSource(open, st, Options{})
-	if got := len(st.Unsynced()); got != 7 {
-		t.Fatalf("sources announced: %d, want 7", got)
+	if got := len(st.Unsynced()); got != 8 {
+		t.Fatalf("sources announced: %d, want 8", got)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -309,3 +310,34 @@ func TestLabelHandsServiceToAnotherProxy(t *testing.T) {
 	a["services"].Modify(svc("web", "10.96.0.7"))
 	await(t, st, "ours again", given(false))
 }
+
+// TestKinds follows what it is told to, and announces nothing else.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	st := store.New()
+	newSource(newAPI().open, st, Options{Kinds: Addresses, Node: "n1"})
+	if got, want := st.Unsynced(), []string{"endpointslices", "nodes", "servicecidrs", "services"}; !slices.Equal(got, want) {
+		t.Errorf("announced: %v, want %v", got, want)
+	}
+}
+
+// TestUnserved has an API that knows no ServiceCIDRs: it is as one without any.
+func TestUnserved(t *testing.T) {
+	t.Parallel()
+	a := newAPI()
+	st := startOn(t, func(r schema.GroupVersionResource, sel kube.Selection) cache.ListerWatcher {
+		if r.Resource != "servicecidrs" {
+			return a.open(r, sel)
+		}
+		missing := apierrors.NewNotFound(r.GroupResource(), "")
+		return unstreamedFuncs{&cache.ListWatch{
+			ListFunc:  func(metav1.ListOptions) (runtime.Object, error) { return nil, missing },
+			WatchFunc: func(metav1.ListOptions) (apiwatch.Interface, error) { return nil, missing },
+		}}
+	})
+	await(t, st, "synced without ServiceCIDRs", func(s *store.Snapshot) bool { return s.Synced && s.ServiceCIDRs.Len() == 0 })
+}
+
+type unstreamedFuncs struct{ *cache.ListWatch }
+
+func (unstreamedFuncs) IsWatchListSemanticsUnSupported() bool { return true }

@@ -1,7 +1,10 @@
 package store
 
 import (
+	"cmp"
 	"iter"
+	"net/netip"
+	"slices"
 
 	"fairway.dev/fairway/internal/model"
 )
@@ -22,8 +25,9 @@ type Snapshot struct {
 	Classes      Table[model.IngressClass]
 	Certificates Table[model.Certificate]
 	// Secrets and ConfigMaps are only those that Ingresses and IngressClasses name.
-	Secrets    Table[model.Secret]
-	ConfigMaps Table[model.ConfigMap]
+	Secrets      Table[model.Secret]
+	ConfigMaps   Table[model.ConfigMap]
+	ServiceCIDRs Table[model.ServiceCIDR]
 
 	slices Table[model.EndpointSlice]
 	// owner gives the Service that a slice was filed under, by the slice's name.
@@ -40,6 +44,18 @@ func (s *Snapshot) AllSlices() iter.Seq[*model.EndpointSlice] { return s.slices.
 
 // SliceCount is the number of EndpointSlices.
 func (s *Snapshot) SliceCount() int { return s.slices.Len() }
+
+// ServiceRanges gives the ranges of all ServiceCIDRs and those of more, each once, in order.
+func (s *Snapshot) ServiceRanges(more ...netip.Prefix) []netip.Prefix {
+	out := slices.Clone(more)
+	for c := range s.ServiceCIDRs.All() {
+		out = append(out, c.CIDRs...)
+	}
+	slices.SortFunc(out, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	return slices.Compact(out)
+}
 
 // Node gives the node of that name, or nil.
 func (s *Snapshot) Node(name string) *model.Node { return s.Nodes.Get(model.Name{Name: name}) }

@@ -89,6 +89,14 @@ func (s *Store) Statuses() []Status {
 	return out
 }
 
+// FollowStatuses gives every consumer's status as Statuses does, and a channel that is closed at the next change of any.
+func (s *Store) FollowStatuses() ([]Status, <-chan struct{}) {
+	s.status.mu.Lock()
+	changed := s.status.change
+	s.status.mu.Unlock()
+	return s.Statuses(), changed // the channel is the older: a change in between wakes once too often
+}
+
 // Applied waits until each of the named consumers has reported rev or a later revision in force. Consumers that do not exist (neither
 // expected nor following) are not waited for. The only errors are those of ctx.
 func (s *Store) Applied(ctx context.Context, rev Revision, consumers ...string) error {

@@ -19,6 +19,7 @@ type Txn struct {
 	certificates *part.Txn[*model.Certificate]
 	secrets      *part.Txn[*model.Secret]
 	configMaps   *part.Txn[*model.ConfigMap]
+	serviceCIDRs *part.Txn[*model.ServiceCIDR]
 	delta        Delta
 }
 
@@ -28,6 +29,7 @@ func newTxn(s *Snapshot) *Txn {
 		nodes: s.Nodes.tree.Txn(), namespaces: s.Namespaces.tree.Txn(), ingresses: s.Ingresses.tree.Txn(),
 		classes: s.Classes.tree.Txn(), certificates: s.Certificates.tree.Txn(),
 		secrets: s.Secrets.tree.Txn(), configMaps: s.ConfigMaps.tree.Txn(),
+		serviceCIDRs: s.ServiceCIDRs.tree.Txn(),
 	}
 }
 
@@ -38,6 +40,7 @@ func (t *Txn) commit(old *Snapshot) *Snapshot {
 		Nodes: commit(t.nodes), Namespaces: commit(t.namespaces), Ingresses: commit(t.ingresses),
 		Classes: commit(t.classes), Certificates: commit(t.certificates),
 		Secrets: commit(t.secrets), ConfigMaps: commit(t.configMaps),
+		ServiceCIDRs: commit(t.serviceCIDRs),
 	}
 }
 
@@ -131,6 +134,16 @@ func (t *Txn) PutConfigMap(c *model.ConfigMap) {
 
 // DeleteConfigMap removes a ConfigMap.
 func (t *Txn) DeleteConfigMap(n model.Name) { remove(t.configMaps, n, &t.delta.ConfigMaps, n) }
+
+// PutServiceCIDR adds or replaces a ServiceCIDR.
+func (t *Txn) PutServiceCIDR(c *model.ServiceCIDR) {
+	put(t.serviceCIDRs, model.Name{Name: c.Name}, c, &t.delta.ServiceCIDRs, c.Name)
+}
+
+// DeleteServiceCIDR removes a ServiceCIDR.
+func (t *Txn) DeleteServiceCIDR(name string) {
+	remove(t.serviceCIDRs, model.Name{Name: name}, &t.delta.ServiceCIDRs, name)
+}
 
 // put files a row and names it in the delta, under the key that the delta has for its kind.
 func put[R any, K comparable](t *part.Txn[*R], name model.Name, row *R, changed *map[K]struct{}, k K) {

@@ -427,8 +427,8 @@ func TestAgent(t *testing.T) {
 	if n := strings.Count(said, "cluster DNS"); n > 1 {
 		t.Errorf("one outage of the API is told %d times:\n%s", n, said)
 	}
-	if n := strings.Count(said, "watch lost"); n > 7 {
-		t.Errorf("seven watches were lost once, and it is told %d times:\n%s", n, said)
+	if n := strings.Count(said, "watch lost"); n > 8 {
+		t.Errorf("eight watches were lost once, and it is told %d times:\n%s", n, said)
 	}
 	for l := range strings.Lines(said) {
 		if strings.HasPrefix(l, "E") || strings.HasPrefix(l, "W") || strings.HasPrefix(l, "I") {

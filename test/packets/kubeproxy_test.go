@@ -86,7 +86,7 @@ func (a *api) startFairway(t *testing.T, ns *testkit.NetNS, v *packets.View) {
 	running.Go(func() { _ = src.Run(ctx) })
 	running.Go(func() {
 		ns.Do(func() {
-			_ = nft.New(st, nft.Config{Node: v.Node, ServiceCIDRs: packets.ServiceCIDRs, PodCIDRs: v.PodCIDRs}).Run(ctx)
+			_ = nft.New(st, nft.Config{Node: v.Node, ServiceCIDRs: packets.ServiceCIDRs[:2], PodCIDRs: v.PodCIDRs}).Run(ctx)
 		})
 	})
 	until(t, func() error {

@@ -126,6 +126,28 @@ func (k *kernel) adopt() error {
 	return nil
 }
 
+// setServiceRanges makes these the ranges of Services. Rules that are there are written anew in one transaction; no set is touched, so it
+// costs the same with any number of Services.
+func (k *kernel) setServiceRanges(ranges []netip.Prefix) error {
+	var b batch
+	for _, t := range k.tables {
+		if now := ofFamily(t.family, ranges); !slices.Equal(now, t.serviceRanges) {
+			t.serviceRanges = now
+			if k.mirror != nil {
+				t.unwritten = nil // with all the others
+				t.write(&b)
+			}
+		}
+	}
+	if b.empty() {
+		return nil // or the next refresh writes them
+	}
+	if err := k.commit(&b); err != nil {
+		return fmt.Errorf("nftables: write the rules for the Service ranges: %w", err)
+	}
+	return k.note()
+}
+
 func (k *kernel) readPrints() ([]string, error) {
 	var out []string
 	for _, t := range k.tables {

@@ -32,15 +32,25 @@ type Config struct {
 	Node string
 	// Table is the name of both tables; "" is DefaultTable.
 	Table string
-	// ServiceCIDRs are where ClusterIPs come from: new flows to an address that no Service has are dropped.
+	// ServiceCIDRs are where ClusterIPs come from, beside the store's ServiceCIDRs: new flows to an address that no Service has are dropped.
 	ServiceCIDRs []netip.Prefix
 	// PodCIDRs are where all Pods of the cluster have their addresses: their source is kept on the way to a ClusterIP, and they count
 	// as inside. Without any, all clients are masqueraded.
 	PodCIDRs []netip.Prefix
 	// NodePortCIDRs say on which of the node's addresses NodePorts are served; see plan.Look. Empty is the primary ones.
 	NodePortCIDRs []netip.Prefix
+	// Observe, if set, is told of every attempt to put a snapshot in force, on the goroutine of Run: it must be quick.
+	Observe func(Round)
 	// Logger is where to log; nil discards.
 	Logger *slog.Logger
+}
+
+// Round is one attempt to put a snapshot in force.
+type Round struct {
+	// Whole is true when everything was compared with the kernel, false when only what had changed was written.
+	Whole    bool
+	Duration time.Duration
+	Err      error // why the attempt failed as a whole, or nil
 }
 
 // Dataplane keeps nftables equal to the store. Use New.
@@ -52,6 +62,7 @@ type Dataplane struct {
 	between func(socket) socket // nil, or what a test puts between this and the kernel
 	kernel  *kernel
 	view    plan.View
+	ranges  []netip.Prefix     // of Services
 	flows   *conntrack.Tracker // which flows are to be checked once what was written is in force
 	todo    work
 	// The Services that are not in force, and why: refused by the kernel, which are tried again, and those whose address another one has,
@@ -156,6 +167,9 @@ func (d *Dataplane) Run(ctx context.Context) error {
 			continue
 		}
 		err = d.bring(snap)
+		if d.cfg.Observe != nil {
+			d.cfg.Observe(Round{Whole: whole, Duration: time.Since(start), Err: err})
+		}
 		if whole {
 			look = time.Now().Add(max(lookEvery, restAfterReadBack*time.Since(start)))
 		}
@@ -183,6 +197,9 @@ func (d *Dataplane) note(snap *store.Snapshot, delta *store.Delta) {
 		d.todo.all = true
 	}
 	d.todo.add(slices.Collect(maps.Keys(delta.Services))...)
+	if delta.All || len(delta.ServiceCIDRs) > 0 {
+		d.ranges = snap.ServiceRanges(d.cfg.ServiceCIDRs...)
+	}
 	if _, mine := delta.Nodes[d.cfg.Node]; mine || delta.All {
 		if v := plan.Look(snap, d.cfg.Node, d.cfg.NodePortCIDRs...); !v.Equal(d.view) {
 			d.view, d.todo.all = v, true
@@ -212,7 +229,10 @@ func (d *Dataplane) bring(snap *store.Snapshot) error {
 		if whole {
 			d.todo.all = true
 		}
-		err := k.refresh()
+		err := k.setServiceRanges(d.ranges)
+		if err == nil {
+			err = k.refresh()
+		}
 		if err == nil {
 			err = d.attempt(snap, out, whole)
 		}

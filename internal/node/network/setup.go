@@ -24,11 +24,14 @@ type state struct {
 	Sysctls map[string]string // path below /proc/sys → value before Setup
 }
 
-// Setup prepares the machine's network, or repairs it if that was done before.
+// Setup prepares the machine's network, or repairs it if that was done before: then with the Service ranges of the last Reroute, too.
 func Setup(c Config) error {
 	if err := c.validate(); err != nil {
 		return err
 	}
+	setting.Lock()
+	defer setting.Unlock()
+	c = c.withRecorded()
 	if err := rememberSysctls(c); err != nil {
 		return err
 	}

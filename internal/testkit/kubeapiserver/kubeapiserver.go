@@ -38,6 +38,8 @@ type Config struct {
 	ServiceCIDRs    []netip.Prefix // one, or one of each family, the default family first
 	NodePorts       utilnet.PortRange
 	NoSync          bool // leaves out the fsync of every write
+	// RBAC asks roles who may do what, rather than letting everybody do all, and keeps AuditLog.
+	RBAC bool
 	// Listen is where the API server listens; the zero value is loopback.
 	Listen netip.Addr
 	// Seed, where given, may write into the empty etcd before the API server starts, which then finds what was always there.
@@ -164,15 +166,25 @@ func (s *Server) flags() []string {
 	for _, r := range s.config.ServiceCIDRs {
 		ranges = append(ranges, r.String())
 	}
-	return []string{
+	flags := []string{
 		"--bind-address=" + host, "--secure-port=" + port, "--advertise-address=" + advertise, "--endpoint-reconciler-type=none",
 		"--cert-dir=" + s.config.Dir, "--etcd-servers=" + s.etcdSocket(),
 		"--service-cluster-ip-range=" + strings.Join(ranges, ","), "--service-node-port-range=" + s.config.NodePorts.String(),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=" + s.path("sa.key"), "--service-account-signing-key-file=" + s.path("sa.key"),
-		"--token-auth-file=" + s.path("tokens.csv"), "--authorization-mode=AlwaysAllow",
+		"--token-auth-file=" + s.path("tokens.csv"),
 	}
+	if !s.config.RBAC {
+		return append(flags, "--authorization-mode=AlwaysAllow")
+	}
+	return append(flags, "--authorization-mode=RBAC", "--audit-policy-file="+s.path("audit.yaml"), "--audit-log-path="+s.AuditLog(),
+		"--audit-log-mode=blocking")
 }
+
+// AuditLog is the file with one line of JSON for each request that was answered (audit.k8s.io/v1 Event), with Config.RBAC.
+func (s *Server) AuditLog() string { return s.path("audit.log") }
+
+const auditPolicy = `{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [{"level": "Metadata"}]}`
 
 func (s *Server) writeCredentials() error {
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -181,6 +193,9 @@ func (s *Server) writeCredentials() error {
 	}
 	block := pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})
 	if err := os.WriteFile(s.path("sa.key"), block, 0o600); err != nil {
+		return err
+	}
+	if err := os.WriteFile(s.path("audit.yaml"), []byte(auditPolicy), 0o600); err != nil {
 		return err
 	}
 	return os.WriteFile(s.path("tokens.csv"), []byte(s.token+",admin,admin,system:masters\n"), 0o600)
