@@ -11,7 +11,7 @@ UPSTREAM_LDFLAGS := -s -w \
   -X k8s.io/client-go/pkg/version.gitMajor=1 -X k8s.io/client-go/pkg/version.gitMinor=37
 LDFLAGS := $(UPSTREAM_LDFLAGS) -X fairway.dev/fairway/internal/app.Version=$(VERSION)
 # The rooms without Kubernetes inside are small enough to test with the race detector, which needs cgo.
-RACE := ./internal/model/... ./internal/store/... ./internal/plan/... ./internal/dataplane/... ./internal/dns/... ./internal/ingress/...
+RACE := ./internal/model/... ./internal/metrics/... ./internal/store/... ./internal/plan/... ./internal/dataplane/... ./internal/dns/... ./internal/ingress/...
 
 .PHONY: help
 help: ## print this help
