@@ -14,6 +14,10 @@ import (
 // drainLimit bounds how long a Pod's stop waits for the consumers; past it the Pod is stopped anyway, as the kubelet would have.
 const drainLimit = 5 * time.Second
 
+// elsewhere is how long a Pod goes on after everybody here has let go of it, where the cluster has other nodes: what routes there follows the same
+// watch, a few milliseconds behind or ahead, but does not tell how far it has come (docs/adr/0005).
+const elsewhere = time.Second
+
 // drain gives the function that the node calls between a Pod's deletion and its SIGTERM. It waits until no endpoint offers
 // the Pod to new connections any more, and until DNS, Ingress and the kernel have that in force: so no new connection meets a
 // process that is going away, and nothing that runs in a Pod needs a preStop sleep.
@@ -40,6 +44,14 @@ func drain(st *store.Store, consumers ...string) func(context.Context, *corev1.P
 			// After a restart the first snapshots know of nobody, while the kernel still sends to whom it was told to send.
 			if snap.Synced && !offered(snap, pod, addrs) {
 				_ = st.Applied(ctx, snap.Revision, consumers...)
+				if snap.Nodes.Len() > 1 {
+					rest := time.NewTimer(elsewhere)
+					defer rest.Stop()
+					select {
+					case <-rest.C:
+					case <-ctx.Done():
+					}
+				}
 				return
 			}
 		}

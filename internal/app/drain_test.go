@@ -132,6 +132,23 @@ func TestDrain(t *testing.T) {
 			nft.Report(rev+1, nil, nil)
 			d.returned("everybody has the first list in force, in which the Pod is not offered")
 		},
+		"a while longer for other nodes": func(t *testing.T, d *drainage) {
+			d.update(func(txn *store.Txn) { txn.PutNode(&model.Node{Name: "a"}) })
+			d.update(func(txn *store.Txn) { txn.PutNode(&model.Node{Name: "b"}) })
+			d.slice(terminating)
+			d.start(t.Context(), podAddr)
+			d.waits("nobody knows whether the other node has it in force")
+			<-d.done
+			if took := time.Since(d.began); took != elsewhere {
+				t.Errorf("drain took %v; want %v", took, elsewhere)
+			}
+		},
+		"no while for this node": func(t *testing.T, d *drainage) {
+			d.update(func(txn *store.Txn) { txn.PutNode(&model.Node{Name: "a"}) })
+			d.slice(terminating)
+			d.start(t.Context(), podAddr)
+			d.returned("there is no other node")
+		},
 		"until the slice is gone": func(t *testing.T, d *drainage) {
 			d.slice(offer)
 			d.start(t.Context(), podAddr)
