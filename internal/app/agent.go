@@ -55,6 +55,11 @@ func Agent(ctx context.Context, c AgentConfig) error {
 		return err
 	}
 	thrift()
+	release, err := claimTable(c.Table)
+	if err != nil {
+		return err
+	}
+	defer release()
 	upstreamlog.Route(c.Logger)
 	cfg, err := clusterConfig(c.Kubeconfig, "fairway-agent")
 	if err != nil {
@@ -136,10 +141,15 @@ func clusterConfig(kubeconfig, name string) (cfg *rest.Config, err error) {
 	return cfg, nil
 }
 
-// AgentCleanup removes the agent's rules from the kernel.
+// AgentCleanup removes the agent's rules from the kernel. It refuses while the agent runs.
 func AgentCleanup(table string) error {
 	if _, err := preflight(""); err != nil {
 		return err
 	}
+	release, err := claimTable(table)
+	if err != nil {
+		return err
+	}
+	defer release()
 	return nft.Cleanup(table)
 }

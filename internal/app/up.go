@@ -55,6 +55,11 @@ func Up(ctx context.Context, c UpConfig) (err error) {
 		return err
 	}
 	defer unlock()
+	release, err := claimTable(inst.table())
+	if err != nil {
+		return errors.Join(err, removeNew())
+	}
+	defer release()
 	s := &standalone{UpConfig: c, nodeIPs: firstAddrs(c.PodCIDRs)}
 	// A start that fails takes away what it brought.
 	defer func() {

@@ -15,5 +15,5 @@
 //   - The revision reported is in force: whoever reads it may announce an address or answer a name.
 //
 // The parts: nft (nftables, the ground truth), conntrack (flows that the kernel must forget), sim (a plan carried out in Go for one
-// packet, the reference for tests and for tracing). Tests run one table of packets (testkit/packets) against sim, the kernel and upstream.
+// packet, the reference for tests and for tracing); and kubeproxy, which takes another proxy's leftovers away. Tests run one table of packets (testkit/packets) against sim, the kernel and upstream.
 package dataplane

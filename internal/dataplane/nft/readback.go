@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -167,6 +168,27 @@ func (c *conn) layoutOf(f *family, table string) (string, error) {
 		return "", fmt.Errorf("table %s %s: look it up: %w", f.name(), table, err)
 	}
 	return found, nil
+}
+
+// Tables gives every table that a Dataplane of any version has made in the network namespace of the calling thread, such as "ip fairway".
+func Tables() ([]string, error) {
+	c, err := dial()
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	var out []string
+	for _, f := range families {
+		err := c.get(unix.NFT_MSG_GETTABLE, unix.NLM_F_DUMP, f.proto, nil, func(a []byte) {
+			if strings.HasPrefix(commentOf(attr(a, tableUserdata)), layoutMark) {
+				out = append(out, f.name()+" "+strings.TrimRight(string(attr(a, unix.NFTA_TABLE_NAME)), "\x00"))
+			}
+		})
+		if err != nil {
+			return nil, fmt.Errorf("nftables: list %s tables: %w", f.name(), err)
+		}
+	}
+	return out, nil
 }
 
 // hasChain tells whether a table has a chain.

@@ -11,7 +11,10 @@ import (
 )
 
 // layout changes whenever a new binary could not adopt the sets of an old one. A table of another layout is replaced whole.
-const layout = "fairway, layout 2"
+const (
+	layout     = layoutMark + "2"
+	layoutMark = "fairway, layout " // what the comment of every table begins with
+)
 
 const tableUserdata = 6 // NFTA_TABLE_USERDATA
 
