@@ -185,7 +185,7 @@ func (a *Allocators) adopt(svc *api.Service) (troubles []trouble) {
 		troubles = append(troubles, trouble{svc, reason, fmt.Sprintf(format, args...)})
 	}
 	for _, addr := range heldAddresses(svc) {
-		if !a.addresses.hold(addr, h, false) && a.addresses.holdings[addr].uid != h.uid {
+		if !a.addresses.adopt(addr, h) {
 			wrong("ClusterIPAlreadyAllocated", "Cluster IP [%v]:%s was assigned to multiple services; please recreate service", familyOf(addr), addr)
 		}
 		if !a.inRange(addr) {
@@ -193,7 +193,7 @@ func (a *Allocators) adopt(svc *api.Service) (troubles []trouble) {
 		}
 	}
 	for _, port := range heldPorts(svc) {
-		if !a.ports.hold(port, h, false) && a.ports.holdings[port].uid != h.uid {
+		if !a.ports.adopt(port, h) {
 			wrong("PortAlreadyAllocated", "Port %d was assigned to multiple services; please recreate service", port)
 		}
 		if _, ok := a.portRange.number(port); !ok {

@@ -25,10 +25,18 @@ type ledger[K comparable] struct {
 	holdings map[K]holding
 	// mark is told of whatever becomes used or free.
 	mark func(k K, used bool)
+	// freed is what has become free since a repair began, nil if there is none.
+	freed map[freed[K]]bool
+}
+
+// freed is the end of the use of an address or a port by one holder.
+type freed[K comparable] struct {
+	k     K
+	owner types.UID
 }
 
 func newLedger[K comparable](mark func(K, bool)) ledger[K] {
-	return ledger[K]{make(map[K]holding), mark}
+	return ledger[K]{holdings: make(map[K]holding), mark: mark}
 }
 
 // hold gives k to a holder, and reports whether it was free.
@@ -41,6 +49,15 @@ func (l *ledger[K]) hold(k K, h holder, pending bool) bool {
 	return true
 }
 
+// adopt is hold for what was read from what is stored, and reports whether k is that holder's or nobody's now. If the holder has given k up since the
+// repair began, it was read before that, and k stays free.
+func (l *ledger[K]) adopt(k K, h holder) (ok bool) {
+	if l.freed[freed[K]{k, h.uid}] && l.holdings[k].uid != h.uid {
+		return true
+	}
+	return l.hold(k, h, false) || l.holdings[k].uid == h.uid
+}
+
 // free ends the use of k by that holder. The generic store may report the same deletion twice; the second time, it may be
 // another Service's already, and stays so.
 func (l *ledger[K]) free(k K, owner types.UID) bool {
@@ -49,6 +66,9 @@ func (l *ledger[K]) free(k K, owner types.UID) bool {
 	}
 	delete(l.holdings, k)
 	l.mark(k, false)
+	if l.freed != nil {
+		l.freed[freed[K]{k, owner}] = true
+	}
 	return true
 }
 
@@ -62,6 +82,7 @@ func (l *ledger[K]) settle(k K, owner types.UID) {
 
 // suspectAll begins a repair: whatever is held and not pending is suspect until it changes hands or is cleared.
 func (l *ledger[K]) suspectAll() {
+	l.freed = make(map[freed[K]]bool)
 	for k, h := range l.holdings {
 		h.suspect = !h.pending
 		l.holdings[k] = h
@@ -86,3 +107,6 @@ func (l *ledger[K]) freeSuspects() (freed int) {
 	}
 	return freed
 }
+
+// endRepair says that nothing will be adopted any more that was read after suspectAll.
+func (l *ledger[K]) endRepair() { l.freed = nil }

@@ -147,6 +147,7 @@ func (s *Storage) Run(ctx context.Context, client kubernetes.Interface, log *slo
 // IPAddress object right. What other requests take or free meanwhile, or hold while their write is under way, is left alone.
 func (s *Storage) repairAll(ctx context.Context, told *reporter) error {
 	s.allocators.suspectAll()
+	defer s.allocators.endRepair()
 	services, objects := &api.ServiceList{}, &networking.IPAddressList{}
 	if err := listAll(ctx, s.Store, services); err != nil {
 		return fmt.Errorf("services: list: %w", err)
@@ -276,6 +277,14 @@ func (a *Allocators) suspectAll() {
 	defer a.mu.Unlock()
 	a.ports.suspectAll()
 	a.addresses.suspectAll()
+}
+
+// endRepair ends what suspectAll began.
+func (a *Allocators) endRepair() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ports.endRepair()
+	a.addresses.endRepair()
 }
 
 // freeSuspects frees what is still suspect and held by none of these, which must have been read after suspectAll.

@@ -131,3 +131,27 @@ func TestAdoptTellsOfTrouble(t *testing.T) {
 		t.Error("the deletion of the second freed what the first one holds")
 	}
 }
+
+// A repair reads all Services and then marks what they hold. One that is deleted between the two gives back what it had, for good.
+func TestDeletedWhileRepaired(t *testing.T) {
+	t.Parallel()
+	a := newTestAllocators(t)
+	svc := nodePortService("a", "10.96.0.1", 30001)
+	a.adopt(svc)
+	a.suspectAll()
+	read := svc.DeepCopy()
+	a.release(svc)
+	if errs := a.adopt(read); len(errs) > 0 || held(a).first {
+		t.Errorf("a Service that is gone has its address again: %v", errs)
+	}
+	// Another one may have it meanwhile, and the first one does not complain.
+	a.adopt(nodePortService("b", "10.96.0.1", 30001))
+	if errs := a.adopt(read); len(errs) > 0 || a.addresses.holdings[netip.MustParseAddr("10.96.0.1")].uid != "b" {
+		t.Errorf("a Service that is gone has the address of another: %v", errs)
+	}
+	a.release(nodePortService("b", "10.96.0.1", 30001))
+	a.endRepair()
+	if a.adopt(svc); !held(a).first {
+		t.Error("what is stored is not adopted after the repair")
+	}
+}
