@@ -232,20 +232,20 @@ func TestUpkeep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.database.upkeep = upkeep{every: 50 * time.Millisecond, history: 4 << 20, revisions: 100, waste: 4 << 20}
+	s.database.upkeep = upkeep{every: 50 * time.Millisecond, history: 4 << 20, revisions: 50, waste: 4 << 20}
 	r := run(t, s)
 	api := r.client.CoreV1().ConfigMaps("default")
 	r.create(t, "busy")
 	var largest, written int64
-	for i := range 2000 {
+	for i := range 800 {
 		cm := configMap("busy")
-		cm.Data["key"] = strings.Repeat(fmt.Sprint(i%10), 20_000)
+		cm.Data["key"] = strings.Repeat(fmt.Sprint(i%10), 50_000)
 		eventually(t, func() error { // on a machine that is busy with other things, one may take longer than etcd waits
 			_, err := api.Update(t.Context(), cm, metav1.UpdateOptions{})
 			return err
 		})
-		written += 20_000
-		if i%100 == 0 {
+		written += 50_000
+		if i%40 == 0 {
 			largest = max(largest, usage(t, s.config.Dir))
 		}
 	}
@@ -253,7 +253,7 @@ func TestUpkeep(t *testing.T) {
 	if limit := int64(120 << 20); largest > limit {
 		t.Errorf("the directory had %d MB when %d MB were written to one object", largest>>20, written>>20)
 	}
-	// Nobody writes any more, and yet it becomes small: the kept revisions and the rest take some 3 MB, as much history as is allowed 4 more, and
+	// Nobody writes any more, and yet it becomes small: the kept revisions and the rest take some 4 MB, as much history as is allowed 4 more, and
 	// the file may be twice as large as what is used in it.
 	database := s.database.running.Server.Backend()
 	eventually(t, func() error {
