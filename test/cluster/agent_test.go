@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -101,6 +102,12 @@ func (c *cluster) testAgent(t *testing.T) {
 
 	// The same again, from a new process: the Event is refreshed, not doubled.
 	p.end(t, syscall.SIGKILL)
+	until(t, "the next second", func() error { // the time of an Event is one of whole seconds
+		if now := time.Now().Unix(); now <= failed.LastTimestamp.Unix() {
+			return fmt.Errorf("it is still %d", now)
+		}
+		return nil
+	})
 	p = agent()
 	until(t, "the Event is refreshed", func() error {
 		if e := event("ProgrammingFailed"); e.ResourceVersion == failed.ResourceVersion {
