@@ -331,8 +331,8 @@ func TestUnserved(t *testing.T) {
 		}
 		missing := apierrors.NewNotFound(r.GroupResource(), "")
 		return unstreamedFuncs{&cache.ListWatch{
-			ListFunc:  func(metav1.ListOptions) (runtime.Object, error) { return nil, missing },
-			WatchFunc: func(metav1.ListOptions) (apiwatch.Interface, error) { return nil, missing },
+			ListWithContextFunc:  func(context.Context, metav1.ListOptions) (runtime.Object, error) { return nil, missing },
+			WatchFuncWithContext: func(context.Context, metav1.ListOptions) (apiwatch.Interface, error) { return nil, missing },
 		}}
 	})
 	await(t, st, "synced without ServiceCIDRs", func(s *store.Snapshot) bool { return s.Synced && s.ServiceCIDRs.Len() == 0 })

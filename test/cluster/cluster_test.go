@@ -110,10 +110,9 @@ func (c *cluster) kubeconfig(t testing.TB, account string) string {
 // node is a machine of the cluster: a network namespace with an address of each family, from which the API is reached.
 type node struct {
 	*testkit.NetNS
-	t         testing.TB
-	name      string
-	ip4, ip6  string
-	processes []*process
+	t        testing.TB
+	name     string
+	ip4, ip6 string
 }
 
 // node makes the machine and its Node object; n makes its addresses.

@@ -1,3 +1,5 @@
+//lint:file-ignore SA1019 mirroring is for Endpoints, which are deprecated and served as long as v1 is
+
 package cluster_test
 
 import (
