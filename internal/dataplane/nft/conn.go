@@ -134,6 +134,16 @@ func (b *batch) mark(kind uint16) {
 	b.end()
 }
 
+// join puts the messages of another batch, which has not been committed, behind those of this one.
+func (b *batch) join(o *batch) {
+	first := o.from[0] // behind the mark of its beginning
+	shift := len(b.b) - first
+	b.b = append(b.b, o.b[first:]...)
+	for _, at := range o.from {
+		b.from = append(b.from, at+shift)
+	}
+}
+
 func (b *batch) empty() bool { return len(b.from) == 0 }
 
 // commit carries out the batch. When the kernel refused it, the error is of type refusals and nothing has changed.

@@ -24,6 +24,10 @@ type kernel struct {
 	prints     []string
 	// buffer is that of the last transaction, for the next one.
 	buffer []byte
+	// whole gathers the one transaction that replaces tables of another layout, rules and elements, under traffic; nil at all other times.
+	// inPieces is true once the kernel has refused such a one: then the rules are replaced first and the elements follow.
+	whole    *batch
+	inPieces bool
 }
 
 func newKernel(table string, serviceRanges, podRanges []netip.Prefix) (*kernel, error) {
@@ -34,7 +38,7 @@ func newKernel(table string, serviceRanges, podRanges []netip.Prefix) (*kernel, 
 	k := &kernel{conn: c}
 	for _, f := range families {
 		k.tables = append(k.tables, &ruleset{
-			family: f, table: table, serviceRanges: ofFamily(f, serviceRanges), podRanges: ofFamily(f, podRanges),
+			family: f, table: table, layout: layout, serviceRanges: ofFamily(f, serviceRanges), podRanges: ofFamily(f, podRanges),
 			classes: newRegistry(),
 		})
 	}
@@ -45,7 +49,7 @@ func (k *kernel) close() { k.conn.close() }
 
 // doubt makes the next apply read the sets back, and with rules also write the rules anew.
 func (k *kernel) doubt(rules bool) {
-	k.mirror = nil
+	k.mirror, k.whole = nil, nil
 	if rules {
 		k.prints = nil
 	}
@@ -74,17 +78,22 @@ func (k *kernel) refresh() error {
 		if err := k.adopt(); err != nil {
 			return err
 		}
-		if g, err = k.conn.generation(); err != nil {
-			return err
+		if k.whole == nil {
+			if g, err = k.conn.generation(); err != nil {
+				return err
+			}
 		}
 	}
 	m := newMirror()
 	for _, t := range k.tables {
+		if k.whole != nil && t.empty {
+			continue // it is not there yet
+		}
 		if err := k.conn.readBack(t.family, t.table, m); err != nil {
 			return err
 		}
 	}
-	if k.prints == nil {
+	if k.prints == nil && k.whole == nil {
 		if k.prints, err = k.readPrints(); err != nil {
 			return err
 		}
@@ -93,15 +102,17 @@ func (k *kernel) refresh() error {
 	return nil
 }
 
-// adopt takes over the tables that are there, or makes them, and writes all rules anew in one transaction. It leaves the sets alone.
+// adopt takes over the tables that are there, or makes them, and writes all rules anew in one transaction. It leaves the sets alone. Where a
+// table of another layout has packets coming in, nothing is written yet: finish does that, with the elements.
 func (k *kernel) adopt() error {
 	var b batch
+	gather := false
 	for _, t := range k.tables {
 		old, err := k.conn.layoutOf(t.family, t.table)
 		if err != nil {
 			return err
 		}
-		t.classes, t.unwritten, t.base = newRegistry(), nil, false
+		t.classes, t.unwritten, t.base, t.empty = newRegistry(), nil, false, old != t.layout
 		if old != "" {
 			// Without base chains it is the rest of a first start that did not come to its end. With them the new ones come in
 			// the same transaction even if the sets are empty: the kernel translates established flows only while there are some.
@@ -110,15 +121,20 @@ func (k *kernel) adopt() error {
 			}
 		}
 		switch old {
-		case layout:
+		case t.layout:
 			if err := t.readClasses(k.conn); err != nil {
 				return err
 			}
 		case "":
 		default:
 			t.remove(&b)
+			gather = gather || t.base && !k.inPieces
 		}
 		t.write(&b)
+	}
+	if gather {
+		k.whole = &b
+		return nil
 	}
 	if err := k.conn.commit(&b); err != nil {
 		return fmt.Errorf("nftables: write the rules: %w", err)
@@ -148,6 +164,21 @@ func (k *kernel) setServiceRanges(ranges []netip.Prefix) error {
 	return k.note()
 }
 
+// finish carries out what adopt has put off, when all is in it.
+func (k *kernel) finish() error {
+	if k.whole == nil {
+		return nil
+	}
+	b := k.whole
+	k.whole = nil
+	if err := k.conn.commit(b); err != nil {
+		k.inPieces = true
+		return fmt.Errorf("nftables: replace tables of another layout: %w", err)
+	}
+	k.generation++
+	return k.note()
+}
+
 func (k *kernel) readPrints() ([]string, error) {
 	var out []string
 	for _, t := range k.tables {
@@ -169,6 +200,10 @@ func (k *kernel) foreign() (bool, error) {
 // commit carries out a batch and keeps count of the generations, so that a change by somebody else shows.
 func (k *kernel) commit(b *batch) error {
 	if b.empty() {
+		return nil
+	}
+	if k.whole != nil {
+		k.whole.join(b)
 		return nil
 	}
 	if err := k.conn.commit(b); err != nil {
@@ -201,6 +236,9 @@ func (k *kernel) openBase() error {
 // note takes the rules as they are for ours. It leaves the generation: should somebody else have been at it meanwhile, the next look
 // finds out.
 func (k *kernel) note() (err error) {
+	if k.whole != nil {
+		return nil // they are not written yet
+	}
 	k.prints, err = k.readPrints()
 	return err
 }

@@ -1,6 +1,7 @@
 package nft
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -12,7 +13,10 @@ import (
 
 	"fairway.dev/fairway/internal/model"
 	"fairway.dev/fairway/internal/plan"
+	"fairway.dev/fairway/internal/store"
 	"fairway.dev/fairway/internal/testkit"
+
+	"golang.org/x/sys/unix"
 )
 
 func planOf(name string, n byte, backends ...string) *plan.Service {
@@ -230,43 +234,119 @@ func TestClassNames(t *testing.T) {
 	}
 }
 
-// TestLayout replaces tables that another version left. Where packets entered before they must go on entering, in the same transaction:
-// without NAT chains the kernel translates no packet of the connections that are there.
+// TestLayout replaces tables that another version left. Where packets entered before they must go on entering, and find what they found: nothing is
+// written until rules and elements can come in one transaction.
 func TestLayout(t *testing.T) {
 	t.Parallel()
 	for _, open := range []bool{true, false} {
-		ns := testkit.NewNetNS(t)
-		chain := ""
-		if open {
-			chain = "chain prerouting { type nat hook prerouting priority dstnat; };"
-		}
-		ns.Run("nft", `table ip old { comment "fairway, layout 0"; set services { type inet_service; elements = { 80 }; }; `+chain+` }`)
-		var k *kernel
-		var err error
-		ns.Do(func() { k, err = newKernel("old", nil, nil) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer k.close()
-		if err := k.refresh(); err != nil {
-			t.Fatal(err)
-		}
-		if now, err := k.conn.layoutOf(ipv4, "old"); now != layout || err != nil {
-			t.Errorf("layout %q, %v, want %q", now, err, layout)
-		}
-		check := func(when string, f *family, want bool) {
-			t.Helper()
-			rules := strings.Count(ns.Run("nft", "list", "table", f.name(), "old"), "meta priority vmap @picks")
-			if (rules > 0) != want {
-				t.Errorf("%s, packets entered before: %v: table %s has %d ways in, want any: %v", when, open, f.name(), rules, want)
+		for _, inPieces := range []bool{false, true} {
+			ns := testkit.NewNetNS(t)
+			chain := ""
+			if open {
+				chain = "chain prerouting { type nat hook prerouting priority dstnat; };"
+			}
+			ns.Run("nft", `table ip old { comment "fairway, layout 0"; set services { type inet_service; elements = { 80 }; }; `+chain+` }`)
+			var k *kernel
+			var err error
+			ns.Do(func() { k, err = newKernel("old", nil, nil) })
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer k.close()
+			k.inPieces = inPieces
+			if err := k.refresh(); err != nil {
+				t.Fatal(err)
+			}
+			gathers := open && !inPieces
+			check := func(when string, f *family, want bool) {
+				t.Helper()
+				rules := strings.Count(ns.Run("nft", "list", "table", f.name(), "old"), "meta priority vmap @picks")
+				if (rules > 0) != want {
+					t.Errorf("%s, packets entered before: %v: table %s has %d ways in, want any: %v", when, open, f.name(), rules, want)
+				}
+			}
+			if gathers {
+				if now := ns.Run("nft", "list", "ruleset"); !strings.Contains(now, "layout 0") || !strings.Contains(now, "80") || strings.Contains(now, "ip6") {
+					t.Errorf("before anything can be replaced:\n%s", now)
+				}
+			} else {
+				check("before anything is applied", ipv4, open)
+				check("before anything is applied", ipv6, false)
+			}
+			generation := k.generation
+			if err := k.apply(slices.Values([]*plan.Service{planOf("web", 1, "10.1.0.1:80", "10.1.0.2:80")})); err != nil {
+				t.Fatal(err)
+			}
+			if err := errors.Join(k.prune(), k.openBase(), k.finish()); err != nil {
+				t.Fatal(err)
+			}
+			if transactions := k.generation - generation; gathers && transactions != 1 || !gathers && transactions < 2 {
+				t.Errorf("%d transactions; packets entered before: %v, in pieces: %v", transactions, open, inPieces)
+			}
+			if foreign, err := k.foreign(); foreign || err != nil {
+				t.Errorf("its own transaction is taken for somebody else's, %v", err)
+			}
+			if now, err := k.conn.layoutOf(ipv4, "old"); now != layout || err != nil {
+				t.Errorf("layout %q, %v, want %q", now, err, layout)
+			}
+			check("at last", ipv4, true)
+			check("at last", ipv6, true)
+			for _, rules := range []bool{false, true} {
+				k.doubt(rules)
+				if err := k.refresh(); err != nil {
+					t.Fatal(err)
+				}
+				if n := len(k.mirror.frontends); n != 1 {
+					t.Errorf("read back %d frontends", n)
+				}
 			}
 		}
-		check("before anything is applied", ipv4, open)
-		check("before anything is applied", ipv6, false)
-		if err := k.openBase(); err != nil {
-			t.Fatal(err)
-		}
-		check("at last", ipv4, true)
-		check("at last", ipv6, true)
 	}
+}
+
+// TestLayoutTooLarge has the kernel refuse the one transaction that replaces a table of another layout: then it is done in pieces.
+func TestLayoutTooLarge(t *testing.T) {
+	t.Parallel()
+	ns := testkit.NewNetNS(t)
+	ns.Run("nft", `table ip old { comment "fairway, layout 0"; chain prerouting { type nat hook prerouting priority dstnat; }; }`)
+	st := store.New()
+	_, _ = st.Update(func(txn *store.Txn) error {
+		txn.PutService(&model.Service{Name: model.Name{Namespace: "default", Name: "web"}, ClusterIPs: []netip.Addr{netip.MustParseAddr("10.96.0.1")},
+			Ports: []model.Port{{Protocol: model.TCP, Port: 80}}})
+		return nil
+	})
+	d := New(st, Config{Table: "old"})
+	refused := 0
+	d.between = func(s socket) socket { return &narrow{s, 8 << 10, &refused} }
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	withdraw := st.Expect(Consumer)
+	go ns.Do(func() { defer close(done); _ = d.Run(ctx) })
+	limit, stop := context.WithTimeout(ctx, time.Minute)
+	defer stop()
+	err := st.Applied(limit, st.Snapshot().Revision, Consumer)
+	cancel()
+	<-done
+	withdraw()
+	if err != nil || refused == 0 {
+		t.Fatalf("in force: %v; %d transactions were refused", err, refused)
+	}
+	if out := ns.Run("nft", "list", "table", "ip", "old"); !strings.Contains(out, "default/web") || !strings.Contains(out, layout) {
+		t.Errorf("it holds\n%s", out)
+	}
+}
+
+// narrow is a socket that refuses a first transaction of more than most bytes.
+type narrow struct {
+	socket
+	most    int
+	refused *int
+}
+
+func (n *narrow) send(b []byte) error {
+	if len(b) > n.most && *n.refused == 0 {
+		*n.refused++
+		return unix.EMSGSIZE
+	}
+	return n.socket.send(b)
 }

@@ -134,7 +134,10 @@ func (l *lab) serve(p connections.Place, port int) {
 }
 
 // start runs a Dataplane on the node until the test ends or the function returned is called.
-func (l *lab) start() (stop func()) {
+func (l *lab) start() (stop func()) { return l.startLayout("") }
+
+// startLayout is start of a version whose sets have another layout; "" is this one's.
+func (l *lab) startLayout(layout string) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	ready := make(chan struct{})
@@ -143,6 +146,9 @@ func (l *lab) start() (stop func()) {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
 	d := nft.New(l.store, cfg)
+	if layout != "" {
+		d.SetLayout(layout)
+	}
 	go l.ns[connections.OnNode].Do(func() {
 		close(ready)
 		done <- d.Run(ctx)

@@ -60,6 +60,7 @@ type Dataplane struct {
 	log   *slog.Logger
 
 	between func(socket) socket // nil, or what a test puts between this and the kernel
+	layout  string              // "", or what a test wants in place of layout
 	kernel  *kernel
 	view    plan.View
 	ranges  []netip.Prefix     // of Services
@@ -120,6 +121,11 @@ func (d *Dataplane) Run(ctx context.Context) error {
 	defer k.close()
 	if d.between != nil {
 		k.conn.socket = d.between(k.conn.socket)
+	}
+	if d.layout != "" {
+		for _, t := range k.tables {
+			t.layout = d.layout
+		}
 	}
 	d.kernel = k
 	flows, err := conntrack.Open()
@@ -291,7 +297,10 @@ func (d *Dataplane) attempt(snap *store.Snapshot, out map[model.Name]error, whol
 			return err
 		}
 	}
-	return k.openBase()
+	if err := k.openBase(); err != nil {
+		return err
+	}
+	return k.finish()
 }
 
 // plans yields the plan of every Service to be done.

@@ -88,7 +88,9 @@ func (c *conn) readBack(f *family, table string, m *mirror) error {
 		},
 	}
 	for set, read := range readers {
-		if err := c.readElements(f, table, set, read); err != nil {
+		// Somebody who changes nftables all the time, in tables of their own, would keep the read from ever ending well. If ours were changed meanwhile,
+		// the generation is not the one that was asked for before, so that the next look reads all of this again.
+		if err := c.readElements(f, table, set, read); err != nil && !errors.Is(err, errInterrupted) {
 			return fmt.Errorf("table %s %s: read %s: %w", f.name(), table, setSpecs[set].name, err)
 		}
 	}

@@ -10,7 +10,8 @@ import (
 	"fairway.dev/fairway/internal/plan"
 )
 
-// layout changes whenever a new binary could not adopt the sets of an old one. A table of another layout is replaced whole.
+// layout changes whenever a new binary could not adopt the sets of an old one: another set, another key, another meaning of a number. Rules may
+// change without it, for they are written anew at each start. A table of another layout, older or newer, is replaced whole.
 const (
 	layout     = layoutMark + "2"
 	layoutMark = "fairway, layout " // what the comment of every table begins with
@@ -36,12 +37,14 @@ const secondChanceFor = 3000 // ms
 type ruleset struct {
 	*family
 	table         string
+	layout        string // layout, but for tests
 	serviceRanges []netip.Prefix
 	podRanges     []netip.Prefix
 	classes       *registry
 	chains        map[string]struct{}
 	unwritten     []class // known to classes, but not yet to the kernel
 	base          bool    // the base chains are there
+	empty         bool    // when it was adopted there were no sets of this layout
 }
 
 func ofFamily(f *family, ps []netip.Prefix) []netip.Prefix {
@@ -66,7 +69,7 @@ func (r *ruleset) remove(b *batch) {
 func (r *ruleset) write(b *batch) {
 	b.message(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE, r.proto)
 	b.str(unix.NFTA_TABLE_NAME, r.table)
-	b.comment(tableUserdata, layout)
+	b.comment(tableUserdata, r.layout)
 	b.end()
 	for id := range setSpecs {
 		r.set(b, setID(id))
