@@ -53,22 +53,12 @@ type dataline struct {
 // open makes the parts and opens their sockets; nothing runs yet.
 func (d *dataline) open(api *rest.Config) (err error) {
 	d.store = store.New()
-	d.meter = metrics.New(metrics.Config{
-		Store: d.store, Kernel: nft.Consumer, Node: d.node, NodePortCIDRs: d.nodePortCIDRs, Version: Version,
-	})
-	if d.source, err = source.New(api, d.store, source.Options{
-		Kinds: d.kinds(), Node: d.node,
-		Committed: func(rev store.Revision, c source.Change) {
-			d.meter.Changed(rev, c.Seen, c.Services, c.Slices, c.Triggered)
-		},
-		Logger: d.log.With("part", "source"),
-	}); err != nil {
-		return err
-	}
 	if len(d.dns) > 0 {
 		cfg := dns.Config{
 			Listen: d.dns, Domain: d.domain, Upstreams: d.upstreams, File: d.dnsConfig, AfterConsumer: "nft",
 			Service: model.Name{Namespace: dnsNamespace, Name: dnsService}, Pods: zone.PodsInsecure, Logger: d.log.With("part", "dns"),
+			Ranges: slices.Concat(d.serviceCIDRs, d.podCIDRs),
+			Exists: func(ctx context.Context, n model.Name) (bool, error) { return d.source.HasService(ctx, n) },
 		}
 		if len(d.upstreams) == 0 {
 			cfg.ResolvConf = "/etc/resolv.conf"
@@ -76,6 +66,19 @@ func (d *dataline) open(api *rest.Config) (err error) {
 		if d.server, err = dns.New(d.store, cfg); err != nil {
 			return taken(err, d.dnsFlag)
 		}
+	}
+	verified := d.server != nil && d.server.VerifiesPods()
+	d.meter = metrics.New(metrics.Config{
+		Store: d.store, Kernel: nft.Consumer, Node: d.node, NodePortCIDRs: d.nodePortCIDRs, Version: Version,
+	})
+	if d.source, err = source.New(api, d.store, source.Options{
+		Kinds: d.kinds(), Node: d.node, Pods: verified,
+		Committed: func(rev store.Revision, c source.Change) {
+			d.meter.Changed(rev, c.Seen, c.Services, c.Slices, c.Triggered)
+		},
+		Logger: d.log.With("part", "source"),
+	}); err != nil {
+		return err
 	}
 	if len(d.http)+len(d.https) > 0 {
 		if d.ingress, err = proxy.New(d.store, proxy.Config{

@@ -29,16 +29,22 @@ type publisher struct {
 	wait bool // whether names are held at all
 	snap *store.Snapshot
 	held map[model.Name]hold
+	// lingering are endpoints that vanished and may only be on their way from one slice to another.
+	lingering map[model.Name][]linger
 	// complete is true from the first synced snapshot on, whose revision is barrier.
 	complete bool
 	barrier  store.Revision
+}
+
+func newPublisher(z *zone.Zone, wait bool) *publisher {
+	return &publisher{zone: z, wait: wait, held: map[model.Name]hold{}, lingering: map[model.Name][]linger{}}
 }
 
 // follow keeps the zone at the store's newest snapshot until ctx ends.
 func (s *Server) follow(ctx context.Context) {
 	cursor := s.st.Follow("dns")
 	defer cursor.Close()
-	p := &publisher{zone: s.zone, wait: s.cfg.AfterConsumer != "", held: map[model.Name]hold{}}
+	p := newPublisher(s.zone, s.cfg.AfterConsumer != "")
 	for {
 		snap, d, err := s.next(ctx, cursor, p)
 		if ctx.Err() != nil {
@@ -49,13 +55,15 @@ func (s *Server) follow(ctx context.Context) {
 			p.update(snap, &d, now)
 		}
 		waiting := len(p.held)
+		moved := p.letGo(now)
 		if late := p.release(s.inForce(), now); len(late) > 0 {
 			s.log.Warn("dns: names are answered although their addresses may not be in force yet",
 				"waited", holdLimit, "for", s.cfg.AfterConsumer, "services", len(late), "first", late[0].String())
 		}
-		if d.All || len(d.Services) > 0 || len(d.Namespaces) > 0 || len(p.held) < waiting {
+		if d.All || len(d.Services) > 0 || len(d.Namespaces) > 0 || len(d.Pods) > 0 || len(p.held) < waiting || moved {
 			s.zone.Touch(uint32(now.Unix()))
 		}
+		s.changed()
 		cursor.Report(p.revision(), nil, nil)
 	}
 }
@@ -64,14 +72,18 @@ func (s *Server) follow(ctx context.Context) {
 // last two cases it returns an error.
 func (s *Server) next(ctx context.Context, cursor *store.Cursor, p *publisher) (*store.Snapshot, store.Delta, error) {
 	rev, until, any := p.first()
-	if !any {
+	end, lingering := p.firstEnd()
+	if !any && !lingering {
 		return cursor.Next(ctx)
+	}
+	if !any || lingering && end.Before(until) {
+		until = end
 	}
 	ctx, cancel := context.WithDeadline(ctx, until)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		if s.st.Applied(ctx, rev, s.cfg.AfterConsumer) == nil {
+		if any && s.st.Applied(ctx, rev, s.cfg.AfterConsumer) == nil {
 			cancel()
 		}
 	}()
@@ -93,11 +105,18 @@ func (s *Server) inForce() store.Revision {
 
 // update takes a snapshot in.
 func (p *publisher) update(snap *store.Snapshot, d *store.Delta, now time.Time) {
+	before := p.snap
 	p.snap = snap
 	for n := range d.Namespaces {
 		p.namespace(n)
 	}
+	for n := range d.Pods {
+		p.pod(n)
+	}
 	for n := range d.Services {
+		if before != nil && !d.All {
+			p.vanished(n, before, now)
+		}
 		p.service(n, now)
 	}
 	if d.All {
@@ -126,6 +145,13 @@ func (p *publisher) all(now time.Time) {
 			delete(p.held, n)
 		}
 	}
+	clear(p.lingering)
+	for n := range p.zone.Pods() {
+		p.pod(n)
+	}
+	for row := range p.snap.Pods.All() {
+		p.pod(row.Name)
+	}
 	for row := range p.snap.Services.All() {
 		p.service(row.Name, now)
 	}
@@ -139,24 +165,33 @@ func (p *publisher) namespace(n string) {
 	}
 }
 
+func (p *publisher) pod(n model.Name) {
+	if row := p.snap.Pods.Get(n); row != nil {
+		p.zone.PutPod(row)
+	} else {
+		p.zone.DeletePod(n)
+	}
+}
+
 // service takes one Service in: at once as far as its cluster addresses were answered before, and holds the rest.
 func (p *publisher) service(n model.Name, now time.Time) {
 	row := p.snap.Services.Get(n)
 	if row == nil {
 		p.zone.DeleteService(n)
 		delete(p.held, n)
+		delete(p.lingering, n)
 		return
 	}
 	known := p.zone.ClusterIPs(n)
 	isNew := func(a netip.Addr) bool { return !slices.Contains(known, a) }
 	if !p.wait || row.Headless || row.Type == model.ExternalName || !slices.ContainsFunc(row.ClusterIPs, isNew) {
-		p.zone.PutService(row, p.snap.Slices(n))
+		p.zone.PutService(row, p.slices(n))
 		delete(p.held, n)
 		return
 	}
 	part := *row
 	part.ClusterIPs = slices.DeleteFunc(slices.Clone(row.ClusterIPs), isNew)
-	p.zone.PutService(&part, p.snap.Slices(n)) // with no address left, this takes the name away
+	p.zone.PutPart(&part, p.slices(n)) // with no address left, this takes the name away
 	h, had := p.held[n]
 	if !had {
 		h.until = now.Add(holdLimit)
@@ -177,7 +212,7 @@ func (p *publisher) release(inForce store.Revision, now time.Time) (late []model
 		default:
 			continue
 		}
-		p.zone.PutService(p.snap.Services.Get(n), p.snap.Slices(n))
+		p.zone.PutService(p.snap.Services.Get(n), p.slices(n))
 		delete(p.held, n)
 	}
 	if p.complete && p.revision() >= p.barrier {

@@ -27,7 +27,7 @@ func newBench(t *testing.T, wait bool) *bench {
 	}
 	b := &bench{t: t, st: store.New(), now: time.Unix(1000, 0)}
 	b.cursor = b.st.Follow("dns")
-	b.p = &publisher{zone: z, wait: wait, held: map[model.Name]hold{}}
+	b.p = newPublisher(z, wait)
 	b.pull()
 	return b
 }

@@ -24,9 +24,16 @@ func (s *Server) atOnce(w *scratch, p *plan, buf []byte, limit int) (reply []byt
 		w.origin = fromElsewhere
 		return w.r.Finish(), true
 	}
-	switch out, _ := s.zone.Answer(&w.q, &w.r); out {
-	case zone.Answered:
+	switch out, key := s.zone.Answer(&w.q, &w.r); out {
+	case zone.Answered, zone.Unknown, zone.Pending:
 		w.origin = fromZone
+		if out == zone.Pending || out == zone.Unknown && s.mayAsk(key) {
+			return nil, false
+		}
+		if out == zone.Unknown && s.asker != nil {
+			w.start(s, p, buf, limit)
+			s.zone.Doubt(&w.q, &w.r)
+		}
 		// Where the search path is walked here, "no such name" may not be the last word.
 		return w.r.Finish(), !(p.file.Cluster.SearchCompletion && w.r.Rcode == wire.NameError && s.completable(w))
 	case zone.Chase:
@@ -98,7 +105,7 @@ func (s *Server) respond(ctx context.Context, w *scratch, p *plan, client netip.
 		w.origin = fromElsewhere
 		return w.r.Finish()
 	}
-	switch out, target := s.zone.Answer(&w.q, &w.r); out {
+	switch out, target := s.settle(ctx, w, p, limit); out {
 	case zone.Answered:
 		w.origin = fromZone
 		if depth == 0 && w.r.Rcode == wire.NameError && p.file.Cluster.SearchCompletion {

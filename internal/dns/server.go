@@ -38,6 +38,11 @@ type Config struct {
 	// Service is the DNS Service itself: the zone's NS record names it, and an upstream at one of its addresses is this server.
 	Service model.Name
 	Pods    zone.PodNames
+	// Ranges are the addresses of the cluster's Services and Pods: reverse questions about these are never forwarded.
+	Ranges []netip.Prefix
+	// Exists asks the API whether a Service exists, past all caches. With it, the name of a Service that no watch has brought is denied only
+	// after the API has denied it; nil denies at once.
+	Exists func(context.Context, model.Name) (bool, error)
 	// File is the configuration file (package config), read now and whenever it changes, or a file that it names does. Without one, Settings
 	// are the configuration; nil is config.Default. Either may name the upstreams instead of Upstreams and ResolvConf.
 	File     string
@@ -58,6 +63,9 @@ type Server struct {
 	builder builder // of the one who reloads
 	forward forwarder
 	metrics metrics
+	asker   *asker // nil: never asks
+	// change is closed at the zone's next change.
+	change atomic.Pointer[chan struct{}]
 }
 
 // socket is one listening address.
@@ -90,6 +98,10 @@ func (s *Server) prepare() (err error) {
 		s.cfg.Logger = slog.Default()
 	}
 	s.log = s.cfg.Logger
+	s.change.Store(new(make(chan struct{})))
+	if s.cfg.Exists != nil {
+		s.asker = &asker{exists: s.cfg.Exists, log: s.log, names: map[string]*allowance{}}
+	}
 	s.builder = builder{s: s, resolvConf: map[string][]byte{}, said: map[string]string{}}
 	s.forward.metrics, s.forward.flights = &s.metrics, map[string]*flight{}
 	s.ns, err = currentNamespace()
@@ -124,10 +136,13 @@ func (s *Server) zoneConfig(f *config.File) zone.Config {
 	if ttl == 0 {
 		ttl = f.Cluster.TTL.D()
 	}
-	if f.Cluster.Pods == "disabled" {
+	switch f.Cluster.Pods {
+	case "disabled":
 		pods = zone.PodsDisabled
+	case "verified":
+		pods = zone.PodsVerified
 	}
-	return zone.Config{Domain: s.cfg.Domain, TTL: seconds(ttl), Service: s.cfg.Service, Pods: pods}
+	return zone.Config{Domain: s.cfg.Domain, TTL: seconds(ttl), Service: s.cfg.Service, Pods: pods, Ranges: s.cfg.Ranges}
 }
 
 // agree refuses a configuration that is for another cluster.
@@ -138,6 +153,9 @@ func (s *Server) agree(f *config.File) error {
 	}
 	return nil
 }
+
+// VerifiesPods tells whether names of Pods are answered only for those that the store has rows of.
+func (s *Server) VerifiesPods() bool { return s.zone.VerifiesPods() }
 
 // Addrs gives the addresses that are served, in the order of Config.Listen.
 func (s *Server) Addrs() []netip.AddrPort {

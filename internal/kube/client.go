@@ -1,12 +1,14 @@
 package kube
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -33,6 +35,18 @@ func init() {
 // concurrent use; all that it does goes over one HTTP/2 connection.
 type Client struct {
 	groups map[schema.GroupVersion]*rest.RESTClient
+}
+
+// Exists asks for one object, past every cache: an answer is true of a moment after the call.
+func (c *Client) Exists(ctx context.Context, r schema.GroupVersionResource, namespace, name string) (bool, error) {
+	err := c.groups[r.GroupVersion()].Get().NamespaceIfScoped(namespace, namespace != "").Resource(r.Resource).Name(name).Do(ctx).Error()
+	switch {
+	case err == nil:
+		return true, nil
+	case apierrors.IsNotFound(err):
+		return false, nil
+	}
+	return false, fmt.Errorf("get %s %s/%s: %w", r.Resource, namespace, name, err)
 }
 
 // NewClient makes a client; it does not connect.

@@ -100,3 +100,10 @@ type ServiceCIDR struct {
 type Namespace struct {
 	Name string
 }
+
+// Pod is what DNS needs of one core/v1 Pod to tell that it exists: DNS asks for these rows only if it is to verify the names of Pods. A Pod
+// that has ended, or is about to, has no row.
+type Pod struct {
+	Name      Name
+	Addresses []netip.Addr
+}

@@ -148,6 +148,18 @@ func one(s string) string {
 	return unique.Make(s).Value()
 }
 
+// pod has no row for a Pod without an address, and for one that has ended or is about to: its address may be another's soon.
+func pod(o *corev1.Pod) (*model.Pod, bool) {
+	if o.DeletionTimestamp != nil || o.Status.Phase == corev1.PodSucceeded || o.Status.Phase == corev1.PodFailed {
+		return nil, false
+	}
+	p := &model.Pod{Name: model.Name{Namespace: o.Namespace, Name: o.Name}}
+	for _, a := range o.Status.PodIPs {
+		p.Addresses = append(p.Addresses, addrs([]string{a.IP})...)
+	}
+	return p, len(p.Addresses) > 0
+}
+
 // value is what a pointer of the API points at, or the zero value.
 func value[T any](p *T) (v T) {
 	if p != nil {

@@ -31,6 +31,8 @@ type Options struct {
 	Committed func(store.Revision, Change)
 	// Logger gets the outages of the API; nil logs nothing.
 	Logger *slog.Logger
+	// Pods says that rows of Pods are wanted, which costs one watch of all Pods of the cluster.
+	Pods bool
 }
 
 // Change says what was in one transaction.
@@ -56,6 +58,7 @@ type Source struct {
 	batch   *batch
 	kinds   []string // nil: all
 	watches []func(context.Context)
+	client  *kube.Client
 }
 
 // New prepares a source for the API server of cfg and announces its kinds to st. It does not connect.
@@ -64,7 +67,14 @@ func New(cfg *rest.Config, st *store.Store, o Options) (*Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("source: %w", err)
 	}
-	return newSource(client.ListWatch, st, o), nil
+	s := newSource(client.ListWatch, st, o)
+	s.client = client
+	return s, nil
+}
+
+// HasService asks the API itself whether a Service exists now, whatever the watches have brought so far.
+func (s *Source) HasService(ctx context.Context, n model.Name) (bool, error) {
+	return s.client.Exists(ctx, corev1.SchemeGroupVersion.WithResource("services"), n.Namespace, n.Name)
 }
 
 // Run copies until ctx ends, and returns its error.
@@ -160,6 +170,18 @@ func newSource(open listWatch, st *store.Store, o Options) *Source {
 		all: func(snap *store.Snapshot) iter.Seq[*model.Certificate] { return snap.Certificates.All() },
 		put: (*store.Txn).PutCertificate, del: (*store.Txn).DeleteCertificate,
 	})
+	if o.Pods {
+		if s.kinds != nil {
+			s.kinds = append(slices.Clip(s.kinds), "pods")
+		}
+		alive := kube.Selection{Fields: "status.phase!=Succeeded,status.phase!=Failed"}
+		follow(s, open, core.WithResource("pods"), alive, pod, access[model.Pod]{
+			name: func(r *model.Pod) model.Name { return r.Name },
+			get:  func(snap *store.Snapshot, r *model.Pod) *model.Pod { return snap.Pods.Get(r.Name) },
+			all:  func(snap *store.Snapshot) iter.Seq[*model.Pod] { return snap.Pods.All() },
+			put:  (*store.Txn).PutPod, del: (*store.Txn).DeletePod,
+		})
+	}
 	return s
 }
 

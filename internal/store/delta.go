@@ -23,13 +23,14 @@ type Delta struct {
 	Secrets      map[model.Name]struct{}
 	ConfigMaps   map[model.Name]struct{}
 	ServiceCIDRs map[string]struct{}
+	Pods         map[model.Name]struct{}
 }
 
 // Empty is true when nothing changed.
 func (d *Delta) Empty() bool {
 	return !d.All && !d.Synced && len(d.Services) == 0 && len(d.Nodes) == 0 && len(d.Namespaces) == 0 &&
 		len(d.Ingresses) == 0 && len(d.Classes) == 0 && len(d.Certificates) == 0 && len(d.Secrets) == 0 && len(d.ConfigMaps) == 0 &&
-		len(d.ServiceCIDRs) == 0
+		len(d.ServiceCIDRs) == 0 && len(d.Pods) == 0
 }
 
 func (d *Delta) merge(o *Delta) {
@@ -44,6 +45,7 @@ func (d *Delta) merge(o *Delta) {
 	union(&d.Secrets, o.Secrets)
 	union(&d.ConfigMaps, o.ConfigMaps)
 	union(&d.ServiceCIDRs, o.ServiceCIDRs)
+	union(&d.Pods, o.Pods)
 }
 
 func union[K comparable](dst *map[K]struct{}, src map[K]struct{}) {

@@ -28,6 +28,8 @@ type Snapshot struct {
 	Secrets      Table[model.Secret]
 	ConfigMaps   Table[model.ConfigMap]
 	ServiceCIDRs Table[model.ServiceCIDR]
+	// Pods is empty unless a source was told to follow them.
+	Pods Table[model.Pod]
 
 	slices Table[model.EndpointSlice]
 	// owner gives the Service that a slice was filed under, by the slice's name.

@@ -30,7 +30,7 @@ func New() *Store {
 		owner: newTable[model.Name](), Nodes: newTable[model.Node](), Namespaces: newTable[model.Namespace](),
 		Ingresses: newTable[model.Ingress](), Classes: newTable[model.IngressClass](),
 		Certificates: newTable[model.Certificate](), Secrets: newTable[model.Secret](), ConfigMaps: newTable[model.ConfigMap](),
-		ServiceCIDRs: newTable[model.ServiceCIDR](),
+		ServiceCIDRs: newTable[model.ServiceCIDR](), Pods: newTable[model.Pod](),
 	})
 	return s
 }

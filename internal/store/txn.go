@@ -20,6 +20,7 @@ type Txn struct {
 	secrets      *part.Txn[*model.Secret]
 	configMaps   *part.Txn[*model.ConfigMap]
 	serviceCIDRs *part.Txn[*model.ServiceCIDR]
+	pods         *part.Txn[*model.Pod]
 	delta        Delta
 }
 
@@ -29,7 +30,7 @@ func newTxn(s *Snapshot) *Txn {
 		nodes: s.Nodes.tree.Txn(), namespaces: s.Namespaces.tree.Txn(), ingresses: s.Ingresses.tree.Txn(),
 		classes: s.Classes.tree.Txn(), certificates: s.Certificates.tree.Txn(),
 		secrets: s.Secrets.tree.Txn(), configMaps: s.ConfigMaps.tree.Txn(),
-		serviceCIDRs: s.ServiceCIDRs.tree.Txn(),
+		serviceCIDRs: s.ServiceCIDRs.tree.Txn(), pods: s.Pods.tree.Txn(),
 	}
 }
 
@@ -40,7 +41,7 @@ func (t *Txn) commit(old *Snapshot) *Snapshot {
 		Nodes: commit(t.nodes), Namespaces: commit(t.namespaces), Ingresses: commit(t.ingresses),
 		Classes: commit(t.classes), Certificates: commit(t.certificates),
 		Secrets: commit(t.secrets), ConfigMaps: commit(t.configMaps),
-		ServiceCIDRs: commit(t.serviceCIDRs),
+		ServiceCIDRs: commit(t.serviceCIDRs), Pods: commit(t.pods),
 	}
 }
 
@@ -144,6 +145,12 @@ func (t *Txn) PutServiceCIDR(c *model.ServiceCIDR) {
 func (t *Txn) DeleteServiceCIDR(name string) {
 	remove(t.serviceCIDRs, model.Name{Name: name}, &t.delta.ServiceCIDRs, name)
 }
+
+// PutPod adds or replaces a Pod.
+func (t *Txn) PutPod(p *model.Pod) { put(t.pods, p.Name, p, &t.delta.Pods, p.Name) }
+
+// DeletePod removes a Pod.
+func (t *Txn) DeletePod(n model.Name) { remove(t.pods, n, &t.delta.Pods, n) }
 
 // put files a row and names it in the delta, under the key that the delta has for its kind.
 func put[R any, K comparable](t *part.Txn[*R], name model.Name, row *R, changed *map[K]struct{}, k K) {

@@ -103,35 +103,6 @@ func hexDigit(c byte) int {
 	return -1
 }
 
-// reverseAddr reads the address of a name under in-addr.arpa or ip6.arpa, given in lower case; arpa is the number of the
-// label at which that zone starts.
-func reverseAddr(name []byte, labels []uint8) (a netip.Addr, arpa int, ok bool) {
-	switch {
-	case len(labels) == 6 && string(name[labels[4]:]) == "\x07in-addr\x04arpa\x00":
-		var b [16]byte
-		dotted := b[:0]
-		for i := 3; i >= 0; i-- {
-			if len(label(name, labels, i)) > 3 {
-				return a, 0, false
-			}
-			dotted = append(append(dotted, label(name, labels, i)...), '.')
-		}
-		a, ok = parse4(dotted[:len(dotted)-1], '.')
-		return a, 4, ok
-	case len(labels) == 34 && string(name[labels[32]:]) == "\x03ip6\x04arpa\x00":
-		var b [16]byte
-		for i := range 32 {
-			l := label(name, labels, 31-i)
-			if len(l) != 1 || hexDigit(l[0]) < 0 {
-				return a, 0, false
-			}
-			b[i/2] = b[i/2]<<4 | byte(hexDigit(l[0]))
-		}
-		return netip.AddrFrom16(b), 32, true
-	}
-	return a, 0, false
-}
-
 // label gives the bytes of one label.
 func label(name []byte, labels []uint8, i int) []byte {
 	at := int(labels[i])

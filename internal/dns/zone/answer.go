@@ -16,6 +16,11 @@ const (
 	NotOurs
 	// Chase: the name is an alias of one outside; the reply has the alias, what is missing is the target's records.
 	Chase
+	// Unknown: the reply is complete and denies a name that would be a Service's, because nobody has put that Service. Whoever can find out
+	// whether there is one may do so first.
+	Unknown
+	// Pending: the reply is complete and denies what is withheld for a moment. Whoever can wait should, and ask again.
+	Pending
 )
 
 const (
@@ -26,7 +31,7 @@ const (
 )
 
 // Answer adds to a started reply all that the zone has to say. The query must have been parsed without an error. For the
-// outcome Chase it gives the target in wire form, which must not be changed.
+// outcome Chase it gives the target in wire form, for the outcome Unknown the Service's name and namespace as labels; they must not be changed.
 func (z *Zone) Answer(q *wire.Query, r *wire.Reply) (Outcome, []byte) {
 	name, labels := q.Lower(), q.Labels()
 	if q.Type == wire.TypeAXFR || q.Type == wire.TypeIXFR {
@@ -37,9 +42,19 @@ func (z *Zone) Answer(q *wire.Query, r *wire.Reply) (Outcome, []byte) {
 		return z.answerReverse(q, r), nil
 	}
 	n := z.find(name, labels)
-	if n.kind == nothing {
+	switch n.kind {
+	case nothing:
 		z.deny(q, r, wire.NameError)
 		return Answered, nil
+	case unknown:
+		z.deny(q, r, wire.NameError)
+		if r.Rcode == wire.ServerFailure {
+			return Answered, nil
+		}
+		return Unknown, n.name
+	case pending:
+		z.deny(q, r, wire.NameError)
+		return Pending, nil
 	}
 	r.Authoritative = true
 	switch {
@@ -56,8 +71,18 @@ func (z *Zone) Answer(q *wire.Query, r *wire.Reply) (Outcome, []byte) {
 	}
 	if r.Count(wire.Answer) == 0 && !r.Truncated() {
 		z.deny(q, r, wire.NoError)
+		if n.set != nil && n.set.withheld && (q.Type == wire.TypeA || q.Type == wire.TypeAAAA) {
+			return Pending, nil
+		}
 	}
 	return Answered, nil
+}
+
+// Doubt denies a name like Answer with the outcome Unknown, but so that nobody remembers it: for when it could not be found out whether the
+// Service exists. The reply must be as it was started.
+func (z *Zone) Doubt(q *wire.Query, r *wire.Reply) {
+	r.Authoritative, r.Rcode = true, wire.NameError
+	z.soa(r, wire.Authority, z.zonePointer(q), z.zonePointer(q), 0)
 }
 
 // deny says that a name does not exist, or has no records of the type that was asked for: with the SOA record that tells for how
@@ -69,7 +94,7 @@ func (z *Zone) deny(q *wire.Query, r *wire.Reply, code wire.Rcode) {
 	}
 	r.Authoritative = true
 	r.Rcode = code
-	z.soa(r, wire.Authority, z.zonePointer(q), z.zonePointer(q))
+	z.soa(r, wire.Authority, z.zonePointer(q), z.zonePointer(q), min(z.cfg.TTL, 300))
 }
 
 // zonePointer is the compression pointer to the zone within the question.
@@ -81,7 +106,7 @@ func (z *Zone) zonePointer(q *wire.Query) uint16 {
 func (z *Zone) zoneAs(q *wire.Query) []byte { return q.Name[len(q.Name)-len(z.origin):] }
 
 // soa adds the SOA record. origin is a pointer to the zone's name, or 0 to have it written out.
-func (z *Zone) soa(r *wire.Reply, s wire.Section, owner, origin uint16) {
+func (z *Zone) soa(r *wire.Reply, s wire.Section, owner, origin uint16, ttl uint32) {
 	var pointer, times [20]byte
 	tail := z.origin
 	if origin != 0 {
@@ -91,7 +116,7 @@ func (z *Zone) soa(r *wire.Reply, s wire.Section, owner, origin uint16) {
 	t := appendUint32(times[:0], z.serial.Load())
 	t = appendUint32(appendUint32(appendUint32(t, 7200), 1800), 86400)
 	t = appendUint32(t, z.cfg.TTL)
-	r.Record(s, owner, wire.TypeSOA, min(z.cfg.TTL, 300), []byte("\x02ns\x03dns"), tail, []byte("\x0ahostmaster"), tail, t)
+	r.Record(s, owner, wire.TypeSOA, ttl, []byte("\x02ns\x03dns"), tail, []byte("\x0ahostmaster"), tail, t)
 }
 
 func appendUint32(b []byte, v uint32) []byte {
@@ -103,7 +128,7 @@ func (z *Zone) answerApex(q *wire.Query, r *wire.Reply) {
 	origin := z.zonePointer(q)
 	switch q.Type {
 	case wire.TypeSOA:
-		z.soa(r, wire.Answer, wire.Question, origin)
+		z.soa(r, wire.Answer, wire.Question, origin, min(z.cfg.TTL, 300))
 	case wire.TypeNS:
 		dns := z.serverSet()
 		name := []byte("\x02ns\x03dns")
@@ -179,53 +204,4 @@ func split(labels []uint8, name []byte) []uint8 {
 		labels = append(labels, uint8(i))
 	}
 	return labels
-}
-
-// answerReverse answers for addresses: the name of the Service whose cluster address it is, else the name of the endpoint in each
-// Service that has it. Every other address is somebody else's.
-func (z *Zone) answerReverse(q *wire.Query, r *wire.Reply) Outcome {
-	a, arpa, ok := reverseAddr(q.Lower(), q.Labels())
-	if !ok {
-		return NotOurs
-	}
-	b := a.As16()
-	key := b[:]
-	if a.Is4() {
-		key = b[12:]
-	}
-	owners, found := z.addrs.get(key)
-	if !found {
-		if z.synced.Load() {
-			return NotOurs
-		}
-		r.Rcode = wire.ServerFailure
-		return Answered
-	}
-	r.Authoritative = true
-	if q.Type != wire.TypePTR {
-		z.soa(r, wire.Authority, wire.Question+uint16(q.Labels()[arpa]), 0)
-		return Answered
-	}
-	for _, o := range owners {
-		s := o.set.Load()
-		for _, c := range s.cluster {
-			if c == a {
-				r.Record(wire.Answer, wire.Question, wire.TypePTR, z.cfg.TTL, s.suffix, z.origin)
-				return Answered
-			}
-		}
-	}
-	for _, o := range owners {
-		s := o.set.Load()
-		i, _ := s.byAddr(a)
-		for ; i < len(s.endpoints) && s.endpoints[i].addr == a; i++ {
-			var buf [64]byte
-			r.Record(wire.Answer, wire.Question, wire.TypePTR, z.cfg.TTL, s.endpoints[i].appendLabel(buf[:0]), s.suffix, z.origin)
-		}
-	}
-	if r.Count(wire.Answer) == 0 && !r.Truncated() { // taken away between the two lookups
-		r.Authoritative = false
-		return NotOurs
-	}
-	return Answered
 }

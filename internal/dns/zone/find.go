@@ -11,6 +11,8 @@ type kind uint8
 
 const (
 	nothing   kind = iota // no such name
+	unknown               // no such name as far as is known: it would be a Service's or a port's, and name is its key
+	pending               // a Service whose name is withheld
 	empty                 // a name without records, because something is below it
 	apex                  // the zone itself
 	version               // dns-version
@@ -31,7 +33,9 @@ type node struct {
 	// members are the endpoints that the label means; one is used when the label spells an address.
 	members []int32
 	one     int32
-	addr    netip.Addr
+	// first is where the rotation is.
+	first int
+	addr  netip.Addr
 }
 
 // under tells whether a name in lower case is the zone's or below it.
@@ -85,28 +89,10 @@ func (z *Zone) findNamespace(name []byte, labels []uint8) node {
 	return node{}
 }
 
-func (z *Zone) findPod(name []byte, labels []uint8, n int) node {
-	switch {
-	case n == 1:
-		return node{kind: empty}
-	case z.cfg.Pods == PodsDisabled || n > 3:
-		return node{}
-	}
-	space := z.findNamespace(name, labels)
-	if n == 2 || space.kind == nothing {
-		return space
-	}
-	a, ok := parseLabel(label(name, labels, 0))
-	if !ok {
-		return node{}
-	}
-	return node{kind: pod, addr: a}
-}
-
 func (z *Zone) findService(name []byte, labels []uint8, n int) node {
 	svc, exists := z.services.get(name[labels[n-3]:labels[n-1]])
 	if !exists {
-		return node{}
+		return z.findNameless(name, labels, n)
 	}
 	s := svc.set.Load()
 	if s.alias == nil && len(s.cluster) == 0 && len(s.endpoints) == 0 {
@@ -123,6 +109,33 @@ func (z *Zone) findService(name []byte, labels []uint8, n int) node {
 		return s.findPort(label(name, labels, 0), label(name, labels, 1))
 	}
 	return node{}
+}
+
+// findNameless tells a Service that has no name, or not yet, from one that nobody has put. That a Service was not put says nothing of the
+// names that end in other words of this world, "example.com" tried with a search path, so those do not count: an endpoint's name cannot
+// exist before its Service is known, as it takes time to become ready.
+func (z *Zone) findNameless(name []byte, labels []uint8, n int) node {
+	if n != 3 && (n != 5 || name[labels[0]+1] != '_' || name[labels[1]+1] != '_') {
+		return node{}
+	}
+	key := name[labels[n-3]:labels[n-1]]
+	switch withheld, known := z.nameless.get(key); {
+	case withheld:
+		return node{kind: pending}
+	case known || !isHostLabel(label(name, labels, n-3)) || !isHostLabel(label(name, labels, n-2)):
+		return node{}
+	}
+	return node{kind: unknown, name: key}
+}
+
+// isHostLabel tells whether a label in lower case could name an object of the API.
+func isHostLabel(l []byte) bool {
+	for _, c := range l {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return l[0] != '-' && l[len(l)-1] != '-'
 }
 
 // findLabel looks up one label under a Service: the name of an endpoint, or a protocol that has named ports below.
@@ -177,18 +190,46 @@ func (n *node) wants(p servicePort) bool {
 	return n.kind != port || p.protocol == n.protocol && p.name == string(n.name)
 }
 
-// each calls f with the index of each endpoint that the node means, in order.
-func (n *node) each(f func(i int32)) {
+// each calls f with the index of each endpoint that the node means, in order, from the one that rotate chose around to the one before it,
+// until f says that it is enough.
+func (n *node) each(f func(i int32) (more bool)) {
+	count, at := n.count(), n.first
+	for more := true; more && count > 0; {
+		switch {
+		case n.kind != endpoints:
+			more = f(int32(at))
+		case n.members == nil:
+			more = f(n.one)
+		default:
+			more = f(n.members[at])
+		}
+		if at++; at == n.count() {
+			at = 0
+		}
+		count--
+	}
+}
+
+func (n *node) count() int {
 	switch {
 	case n.kind != endpoints:
-		for i := range n.set.endpoints {
-			f(int32(i))
-		}
+		return len(n.set.endpoints)
 	case n.members == nil:
-		f(n.one)
-	default:
-		for _, i := range n.members {
-			f(i)
+		return 1
+	}
+	return len(n.members)
+}
+
+// rotate chooses where each starts: with the next endpoint each time, but not in the midst of those of one address.
+func (n *node) rotate() {
+	count := n.count()
+	if count < 2 {
+		return
+	}
+	n.first = int(n.set.turn.Add(1) % uint32(count))
+	if n.kind != endpoints {
+		for all := n.set.endpoints; n.first > 0 && all[n.first].addr == all[n.first-1].addr; {
+			n.first--
 		}
 	}
 }

@@ -23,14 +23,20 @@ func (z *Zone) addresses(r *wire.Reply, s wire.Section, owner uint16, n *node, t
 			return
 		}
 		var last netip.Addr
-		for i := range n.set.endpoints {
-			if a := n.set.endpoints[i].addr; a != last && n.serves(int32(i)) {
+		n.rotate()
+		n.each(func(i int32) bool {
+			if a := n.set.endpoints[i].addr; a != last && n.serves(i) {
 				z.address(r, s, owner, a, t)
 				last = a
 			}
-		}
+			return !r.Truncated()
+		})
 	case endpoints:
-		n.each(func(i int32) { z.address(r, s, owner, n.set.endpoints[i].addr, t) })
+		n.rotate()
+		n.each(func(i int32) bool {
+			z.address(r, s, owner, n.set.endpoints[i].addr, t)
+			return !r.Truncated()
+		})
 	}
 }
 
@@ -112,41 +118,51 @@ func (z *Zone) serviceSRV(q *wire.Query, r *wire.Reply, n *node) {
 
 func (z *Zone) endpointSRV(q *wire.Query, r *wire.Reply, n *node) {
 	total := 0
-	n.each(func(i int32) {
-		for k := range n.set.endpointPorts {
-			if p := &n.set.endpointPorts[k]; n.wants(p.servicePort) && p.has(i) {
-				total++
-			}
+	for k := range n.set.endpointPorts {
+		switch p := &n.set.endpointPorts[k]; {
+		case !n.wants(p.servicePort):
+		case n.kind == endpoints:
+			n.each(func(i int32) bool {
+				if p.has(i) {
+					total++
+				}
+				return true
+			})
+		case p.members == nil:
+			total += len(n.set.endpoints)
+		default:
+			total += len(p.members)
 		}
-	})
+	}
 	if total == 0 {
 		return
 	}
 	var label [64]byte
+	n.rotate()
 	for k := range n.set.endpointPorts {
 		p := &n.set.endpointPorts[k]
 		if !n.wants(p.servicePort) {
 			continue
 		}
-		n.each(func(i int32) {
+		n.each(func(i int32) bool {
 			if p.has(i) && n.set.firstOfHost(p, i) {
 				z.srv(q, r, n.set, n.set.endpoints[i].appendLabel(label[:0]), p.port, weight(total))
 			}
+			return !r.Truncated()
 		})
 	}
 	at := z.servicePointer(q)
-	n.each(func(i int32) {
+	n.each(func(i int32) bool {
 		if r.Truncated() || !n.serves(i) {
-			return
+			return !r.Truncated()
 		}
 		e := n.set.endpoints[i]
 		owner := append(e.appendLabel(label[:0]), byte(at>>8), byte(at))
 		b := e.addr.As16()
 		if e.addr.Is4() {
-			r.Named(wire.Additional, owner, wire.TypeA, z.cfg.TTL, b[12:])
-		} else {
-			r.Named(wire.Additional, owner, wire.TypeAAAA, z.cfg.TTL, b[:])
+			return r.Named(wire.Additional, owner, wire.TypeA, z.cfg.TTL, b[12:])
 		}
+		return r.Named(wire.Additional, owner, wire.TypeAAAA, z.cfg.TTL, b[:])
 	})
 }
 

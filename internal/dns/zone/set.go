@@ -31,6 +31,10 @@ type set struct {
 	endpointPorts []endpointPort
 	// alias is the external name in wire form, or nil.
 	alias []byte
+	// withheld says that cluster addresses are missing that will be there in a moment.
+	withheld bool
+	// turn is the rotation of SRV records, and of the addresses of a port.
+	turn atomic.Uint32
 }
 
 // packed is a run of records of one size, owned by the name of the question.

@@ -20,6 +20,8 @@ const (
 	PodsInsecure PodNames = iota
 	// PodsDisabled answers that there are no such names.
 	PodsDisabled
+	// PodsVerified answers if a Pod of the namespace has the address: those given to PutPod.
+	PodsVerified
 )
 
 // Config is what a zone is made with.
@@ -31,6 +33,9 @@ type Config struct {
 	// Service is the cluster's DNS Service, which the NS record names; its zero value makes that ns.dns.<domain>.
 	Service model.Name
 	Pods    PodNames
+	// Ranges are the cluster's addresses, of Services and of Pods: what has no name there does not exist. Of other addresses only
+	// those that have a name are answered for, and the rest is somebody else's.
+	Ranges []netip.Prefix
 }
 
 // Zone is the cluster's names. Use New.
@@ -45,9 +50,13 @@ type Zone struct {
 	synced atomic.Bool
 
 	services   index[*service]         // by the labels of name and namespace
+	nameless   index[bool]             // by the same: Services without a name; true if one is withheld
 	namespaces index[*namespace]       // by the namespace's label
 	addrs      index[[]*service]       // by an address's bytes: the Services that have a name for it
+	pods       index[int]              // by the namespace's label and an address: how many Pods have it
 	names      map[model.Name]*service // the writer's
+	without    map[model.Name]struct{} // the writer's: those in nameless
+	podAddrs   map[model.Name][]netip.Addr
 }
 
 // service is the place of one Service, which stays while its records change.
@@ -74,7 +83,9 @@ func New(cfg Config) (*Zone, error) {
 	if len(origin) == 1 || 3*64+4+len(origin) > wire.MaxName {
 		return nil, fmt.Errorf("dns zone %q: want between 1 and %d bytes", cfg.Domain, wire.MaxName-3*64-4-2)
 	}
-	z := &Zone{cfg: cfg, origin: origin, names: map[model.Name]*service{}}
+	z := &Zone{
+		cfg: cfg, origin: origin, names: map[model.Name]*service{}, without: map[model.Name]struct{}{}, podAddrs: map[model.Name][]netip.Addr{},
+	}
 	for i := 0; origin[i] != 0; i += 1 + int(origin[i]) {
 		z.depth++
 	}
@@ -82,6 +93,8 @@ func New(cfg Config) (*Zone, error) {
 		z.serverKey = wire.AppendLabel(wire.AppendLabel(nil, cfg.Service.Name), cfg.Service.Namespace)
 	}
 	z.services.init()
+	z.nameless.init()
+	z.pods.init()
 	z.namespaces.init()
 	z.addrs.init()
 	return z, nil
@@ -100,10 +113,15 @@ func (z *Zone) Len() int { return len(z.names) }
 // Addresses is the number of addresses that have names. It is for the writer.
 func (z *Zone) Addresses() int { return z.addrs.n }
 
-// Names yields the Services that have names, in no order. It is for the writer, who may delete meanwhile.
+// Names yields the Services that were put, in no order. It is for the writer, who may delete meanwhile.
 func (z *Zone) Names() iter.Seq[model.Name] {
 	return func(yield func(model.Name) bool) {
 		for n := range z.names {
+			if !yield(n) {
+				return
+			}
+		}
+		for n := range z.without {
 			if !yield(n) {
 				return
 			}
@@ -119,14 +137,29 @@ func (z *Zone) ClusterIPs(n model.Name) []netip.Addr {
 	return nil
 }
 
-// PutService adds a Service or replaces it, with all of its slices. A Service that can have no name (no cluster address and not headless,
-// or an external name that is an address) is deleted.
+// PutService adds a Service or replaces it, with all of its slices. One that can have no name (no cluster address and not headless, or an
+// external name that is an address) is known not to have one.
 func (z *Zone) PutService(svc *model.Service, endpointSlices iter.Seq[*model.EndpointSlice]) {
+	z.put(svc, endpointSlices, false)
+}
+
+// PutPart is PutService for what may be answered of a Service now, while the rest is withheld and comes in a moment: who asks for that had
+// better wait (Pending).
+func (z *Zone) PutPart(part *model.Service, endpointSlices iter.Seq[*model.EndpointSlice]) {
+	z.put(part, endpointSlices, true)
+}
+
+func (z *Zone) put(svc *model.Service, endpointSlices iter.Seq[*model.EndpointSlice], withheld bool) {
 	fresh := pack(svc, endpointSlices, z.cfg.TTL)
 	if fresh == nil {
 		z.DeleteService(svc.Name)
+		if key := serviceKey(svc.Name); key != "" {
+			z.nameless.put(key, withheld)
+			z.without[svc.Name] = struct{}{}
+		}
 		return
 	}
+	fresh.withheld = withheld
 	s := z.names[svc.Name]
 	if s == nil {
 		s = &service{}
@@ -135,17 +168,20 @@ func (z *Zone) PutService(svc *model.Service, endpointSlices iter.Seq[*model.End
 		z.changeNamespace(svc.Name.Namespace, func(n *namespace) { n.services++ })
 		z.services.put(string(fresh.key()), s)
 		z.moveAddrs(s, &set{}, fresh)
+		z.forget(svc.Name) // only now: who asks meanwhile finds one or the other
 		return
 	}
 	old := s.set.Load()
 	fresh.v4.turn.Store(old.v4.turn.Load()) // an update must not start the rotation anew
 	fresh.v6.turn.Store(old.v6.turn.Load())
+	fresh.turn.Store(old.turn.Load())
 	s.set.Store(fresh)
 	z.moveAddrs(s, old, fresh)
 }
 
 // DeleteService takes a Service and all names under it away. Deleting an absent one is fine.
 func (z *Zone) DeleteService(n model.Name) {
+	z.forget(n)
 	s := z.names[n]
 	if s == nil {
 		return
@@ -155,6 +191,22 @@ func (z *Zone) DeleteService(n model.Name) {
 	z.moveAddrs(s, old, &set{})
 	delete(z.names, n)
 	z.changeNamespace(n.Namespace, func(n *namespace) { n.services-- })
+}
+
+// forget ends a Service's being known without a name.
+func (z *Zone) forget(n model.Name) {
+	if _, known := z.without[n]; known {
+		delete(z.without, n)
+		z.nameless.delete(serviceKey(n))
+	}
+}
+
+// serviceKey is what a Service is found by, or "" if it cannot be asked for.
+func serviceKey(n model.Name) string {
+	if !isLabel(n.Name) || !isLabel(n.Namespace) {
+		return ""
+	}
+	return string(wire.AppendLabel(wire.AppendLabel(nil, n.Name), n.Namespace))
 }
 
 // PutNamespace says that a namespace exists: then it is an empty name rather than none.
@@ -176,6 +228,12 @@ func (z *Zone) Namespaces() []string {
 		}
 	})
 	return out
+}
+
+// HasNamespace tells whether a namespace exists, given as a label in lower case with its length.
+func (z *Zone) HasNamespace(label []byte) bool {
+	_, exists := z.namespaces.get(label)
+	return exists
 }
 
 func (z *Zone) changeNamespace(name string, change func(*namespace)) {

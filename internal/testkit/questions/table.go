@@ -1,14 +1,14 @@
-package dns_test
+package questions
 
-// question is one row: the number of the rule it comes from (R and the row of the Kubernetes DNS tables that Fairway holds
-// itself to, or an RFC), what is asked and what must come back, as render writes it.
-type question struct {
-	rule, name, qtype, want string
+// Question is one row: the number of the rule it comes from (R and the row of the Kubernetes DNS tables that Fairway holds
+// itself to, or an RFC), what is asked and what must come back, as Render writes it.
+type Question struct {
+	Rule, Name, Type, Want string
 }
 
-// In want, "@" stands for the name that was asked, "~" for "svc.cluster.local.", and "<out>" in front says that an upstream is
+// Table are the questions about Fixture. In Want, "@" stands for the name that was asked, "~" for "svc.cluster.local.", and "<out>" in front says that an upstream is
 // needed. The SOA record is "SOA" and its owner. Additional records come after "+".
-var questions = []question{
+var Table = []Question{
 	// A Service with a cluster address.
 	{"R1", "svc1.testns.svc.cluster.local", "A", "NOERROR aa: @ A 10.0.0.1"},
 	{"R2", "svc1.testns.svc.cluster.local", "AAAA", "NOERROR aa: ; SOA cluster.local."},
@@ -211,4 +211,69 @@ var questions = []question{
 	{"R45", "svc1.testns.svc", "A", "<out>NXDOMAIN:"},
 	{"R45", "cluster.local.svc1", "A", "<out>NXDOMAIN:"},
 	{"R45", "svc1.testns.svc.xcluster.local", "A", "<out>NXDOMAIN:"},
+
+	// Endpoints that are published although they are not ready, and endpoints of both families under one name.
+	{"R40", "publish.testns.svc.cluster.local", "A", "NOERROR aa: @ A 172.0.11.1 | @ A 172.0.11.2 | @ A 172.0.11.3"},
+	{"R40", "web-0.publish.testns.svc.cluster.local", "A", "NOERROR aa: @ A 172.0.11.2"},
+	{"R40", "172-0-11-1.publish.testns.svc.cluster.local", "A", "NOERROR aa: @ A 172.0.11.1"},
+	{"R40", "172-0-11-4.publish.testns.svc.cluster.local", "A", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R40", "1.11.0.172.in-addr.arpa", "PTR", "NOERROR aa: @ PTR 172-0-11-1.publish.testns.~"},
+	{"R40", "_http._tcp.publish.testns.svc.cluster.local", "SRV", "NOERROR aa: @ SRV 0 33 80 172-0-11-1.publish.testns.~ | @ SRV 0 33 80 172-0-11-3.publish.testns.~ | @ SRV 0 33 80 web-0.publish.testns.~ + 172-0-11-1.publish.testns.~ A 172.0.11.1 | 172-0-11-3.publish.testns.~ A 172.0.11.3 | web-0.publish.testns.~ A 172.0.11.2"},
+	{"R14", "hdlsdual.testns.svc.cluster.local", "A", "NOERROR aa: @ A 172.0.12.1 | @ A 172.0.12.2"},
+	{"R14", "hdlsdual.testns.svc.cluster.local", "AAAA", "NOERROR aa: @ AAAA 5678:abcd::12:1 | @ AAAA 5678:abcd::12:2"},
+	{"R16", "db-0.hdlsdual.testns.svc.cluster.local", "A", "NOERROR aa: @ A 172.0.12.1"},
+	{"R16", "db-0.hdlsdual.testns.svc.cluster.local", "AAAA", "NOERROR aa: @ AAAA 5678:abcd::12:1"},
+	{"R16", "db-2.hdlsdual.testns.svc.cluster.local", "AAAA", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R22", "2.12.0.172.in-addr.arpa", "PTR", "NOERROR aa: @ PTR db-1.hdlsdual.testns.~"},
+	{"R22", "2.0.0.0.2.1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.c.b.a.8.7.6.5.ip6.arpa", "PTR", "NOERROR aa: @ PTR db-1.hdlsdual.testns.~"},
+	{"R19", "_dns._udp.hdlsdual.testns.svc.cluster.local", "SRV", "NOERROR aa: @ SRV 0 25 53 db-0.hdlsdual.testns.~ | @ SRV 0 25 53 db-1.hdlsdual.testns.~ + db-0.hdlsdual.testns.~ A 172.0.12.1 | db-0.hdlsdual.testns.~ AAAA 5678:abcd::12:1 | db-1.hdlsdual.testns.~ A 172.0.12.2 | db-1.hdlsdual.testns.~ AAAA 5678:abcd::12:2"},
+	{"R19", "_dns._tcp.hdlsdual.testns.svc.cluster.local", "SRV", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R19", "_dns._udp.hdlsdual.testns.svc.cluster.local", "AAAA", "NOERROR aa: @ AAAA 5678:abcd::12:1 | @ AAAA 5678:abcd::12:2"},
+
+	// Names under Services, asked for in other ways.
+	{"R23", "172-0-1-1.svc1.testns.svc.cluster.local", "A", "NOERROR aa: @ A 172.0.1.1"},
+	{"R23", "172-0-1-1.svc1.testns.svc.cluster.local", "AAAA", "NOERROR aa: ; SOA cluster.local."},
+	{"R23", "172-0-1-3.svc1.testns.svc.cluster.local", "A", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R19", "pod-a.hdls1.testns.svc.cluster.local", "SRV", "NOERROR aa: @ SRV 0 100 80 pod-a.hdls1.testns.~ + @ A 172.0.0.6"},
+	{"R19", "hdls4.testns.svc.cluster.local", "SRV", "NOERROR aa: @ SRV 0 33 80 172-0-4-1.hdls4.testns.~ | @ SRV 0 33 80 172-0-4-2.hdls4.testns.~ | @ SRV 0 33 80 172-0-4-3.hdls4.testns.~ + 172-0-4-1.hdls4.testns.~ A 172.0.4.1 | 172-0-4-2.hdls4.testns.~ A 172.0.4.2 | 172-0-4-3.hdls4.testns.~ A 172.0.4.3"},
+	{"R18", "_http._tcp.pod-a.hdls1.testns.svc.cluster.local", "SRV", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R34", "pod-a.hdls1.testns.svc.cluster.local", "TXT", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "hdls4.testns.svc.cluster.local", "HTTPS", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "hdls4.testns.svc.cluster.local", "MX", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "hdlsnone.testns.svc.cluster.local", "TXT", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R34", "_http._tcp.svc1.testns.svc.cluster.local", "TXT", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "10-240-0-1.testns.pod.cluster.local", "TXT", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "testns.svc.cluster.local", "NS", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "svc1.testns.svc.cluster.local", "NS", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "cluster.local", "TXT", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "cluster.local", "MX", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "cluster.local", "SRV", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "cluster.local", "CNAME", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "svc.cluster.local", "SOA", "NOERROR aa: ; SOA cluster.local."},
+	{"R34", "svc.cluster.local", "NS", "NOERROR aa: ; SOA cluster.local."},
+	{"R25", "extdot.testns.svc.cluster.local", "CNAME", "NOERROR aa: @ CNAME ext.interwebs.test."},
+	{"R25", "ext2hdls.testns.svc.cluster.local", "CNAME", "NOERROR aa: @ CNAME hdls4.testns.~"},
+	{"R25", "ext2none.testns.svc.cluster.local", "CNAME", "NOERROR aa: @ CNAME nosuch.testns.~"},
+	{"R25", "extself.testns.svc.cluster.local", "CNAME", "NOERROR aa: @ CNAME extself.testns.~"},
+	{"R26", "ext2ext.testns.svc.cluster.local", "AAAA", "NOERROR aa: ; SOA cluster.local."},
+	{"R26", "ext2hdls.testns.svc.cluster.local", "AAAA", "NOERROR aa: ; SOA cluster.local."},
+	{"R29", "extbroken.testns.svc.cluster.local", "CNAME", "NOERROR aa: @ CNAME broken.interwebs.test."},
+	{"R24", "extmissing.testns.svc.cluster.local", "TXT", "NOERROR aa: ; SOA cluster.local."},
+	{"R38", "1.0.0.10.IN-ADDR.ARPA", "PTR", "NOERROR aa: @ PTR svc1.testns.~"},
+	{"R38", "DUP-NAME.hdls1.testns.svc.cluster.local", "A", "NOERROR aa: @ A 172.0.0.4 | @ A 172.0.0.5"},
+	{"R38", "TESTNS.SVC.cluster.local", "A", "NOERROR aa: ; SOA cluster.local."},
+	{"R38", "10-240-0-1.TestNS.Pod.Cluster.Local", "A", "NOERROR aa: @ A 10.240.0.1"},
+	{"R38", "DNS-Version.cluster.local", "TXT", `NOERROR aa: @ TXT "1.1.0"`},
+	{"R31", "svc1.testns.svc.svc.cluster.local", "A", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R31", "testns.svc1.svc.cluster.local", "A", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R31", "example.com.testns.svc.cluster.local", "A", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R31", "example.com.svc.cluster.local", "AAAA", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R31", "example.com.cluster.local", "A", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R31", "a.b.c.d.e.f.svc1.testns.svc.cluster.local", "A", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R37", "10-240-0-1.emptyns.pod.cluster.local", "A", "NOERROR aa: @ A 10.240.0.1"},
+	{"R37", "0-0-0-0.testns.pod.cluster.local", "A", "NOERROR aa: @ A 0.0.0.0"},
+	{"R37", "fd00-10-244--5.testns.pod.cluster.local", "A", "NOERROR aa: ; SOA cluster.local."},
+	{"R37", "10-240-00-1.testns.pod.cluster.local", "A", "NXDOMAIN aa: ; SOA cluster.local."},
+	{"R35", "ns.dns.cluster.local", "AAAA", "NOERROR aa: ; SOA cluster.local."},
+	{"R45", "10.in-addr.arpa", "SOA", "<out>NXDOMAIN:"},
 }
