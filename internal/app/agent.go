@@ -16,6 +16,8 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"fairway.dev/fairway/internal/dataplane/nft"
+	"fairway.dev/fairway/internal/dataplane/nodelocal"
+	"fairway.dev/fairway/internal/dns"
 	"fairway.dev/fairway/internal/memory"
 	"fairway.dev/fairway/internal/store"
 	"fairway.dev/fairway/internal/upstreamlog"
@@ -39,6 +41,13 @@ type AgentConfig struct {
 	Upstreams []netip.AddrPort
 	// DNSConfig is the DNS server's configuration file; "" is none.
 	DNSConfig string
+	// DNSNodeLocal are addresses of the cluster's DNS Service at which this node answers itself, past conntrack; none means by the Service's rules.
+	DNSNodeLocal []netip.Addr
+	// DNSHandover is the socket at which a successor gets DNS's sockets; "" is none. An agent that finds another one there gets that one's, waits until
+	// it has gone, and only then begins.
+	DNSHandover string
+	// DNSState is the file that keeps the names, for a start while the API is away; "" is none.
+	DNSState string
 	// IngressHTTP and IngressHTTPS are where Ingress listens; empty is nowhere.
 	IngressHTTP, IngressHTTPS []netip.AddrPort
 	// Health is where /healthz, /livez, /readyz and, on a loopback address, /status listen; Metrics is where /metrics and, on a loopback
@@ -55,6 +64,14 @@ func Agent(ctx context.Context, c AgentConfig) error {
 		return err
 	}
 	thrift()
+	var sockets *dns.Inherited
+	if c.DNSHandover != "" {
+		var err error
+		if sockets, err = dns.TakeOver(ctx, c.DNSHandover); err != nil {
+			return err
+		}
+		defer sockets.Close()
+	}
 	release, err := claimTable(c.Table)
 	if err != nil {
 		return err
@@ -77,7 +94,7 @@ func Agent(ctx context.Context, c AgentConfig) error {
 	}
 	line := &dataline{
 		node: c.NodeName, table: c.Table, domain: c.Domain, serviceCIDRs: c.ServiceCIDRs, podCIDRs: c.PodCIDRs, nodePortCIDRs: c.NodePortCIDRs,
-		dns: c.DNS, upstreams: c.Upstreams, dnsConfig: c.DNSConfig, http: c.IngressHTTP, https: c.IngressHTTPS, dnsFlag: "--dns-listen", log: c.Logger,
+		dns: c.DNS, upstreams: c.Upstreams, dnsConfig: c.DNSConfig, dnsState: c.DNSState, dnsNodeLocal: c.DNSNodeLocal, dnsHandover: c.DNSHandover, dnsInherited: sockets, http: c.IngressHTTP, https: c.IngressHTTPS, dnsFlag: "--dns-listen", log: c.Logger,
 	}
 	defer line.close()
 	if err := line.open(cfg); err != nil {
@@ -151,5 +168,5 @@ func AgentCleanup(table string) error {
 		return err
 	}
 	defer release()
-	return nft.Cleanup(table)
+	return errors.Join(nft.Cleanup(table), nodelocal.Cleanup(table))
 }

@@ -17,6 +17,7 @@ import (
 	"fairway.dev/fairway/internal/controller/serviceevents"
 	"fairway.dev/fairway/internal/dataplane/healthport"
 	"fairway.dev/fairway/internal/dataplane/nft"
+	"fairway.dev/fairway/internal/dataplane/nodelocal"
 	"fairway.dev/fairway/internal/dns"
 	"fairway.dev/fairway/internal/dns/zone"
 	"fairway.dev/fairway/internal/ingress/compile"
@@ -27,6 +28,9 @@ import (
 	"fairway.dev/fairway/internal/store"
 )
 
+// dnsPort is where everybody asks cluster DNS.
+const dnsPort = 53
+
 // dataline is the part that up and agent have in common: from the API's watches through the store to the kernel, DNS and Ingress.
 type dataline struct {
 	node, table, domain    string
@@ -34,7 +38,11 @@ type dataline struct {
 	nodePortCIDRs          []netip.Prefix
 	dns                    []netip.AddrPort
 	upstreams              []netip.AddrPort
-	dnsConfig              string // file; "" is none
+	dnsConfig              string         // file; "" is none
+	dnsNodeLocal           []netip.Addr   // addresses of the cluster's at which this node answers itself, without conntrack
+	dnsHandover            string         // socket at which a successor gets DNS's sockets; "" is none
+	dnsInherited           *dns.Inherited // sockets that were taken over; nil if none were
+	dnsState               string         // file that keeps the names for a start without the API; "" is none
 	http, https            []netip.AddrPort
 	withoutClass           bool
 	certDir                string // keeps the certificate for hosts without one; "" makes a new one at each start
@@ -53,9 +61,15 @@ type dataline struct {
 // open makes the parts and opens their sockets; nothing runs yet.
 func (d *dataline) open(api *rest.Config) (err error) {
 	d.store = store.New()
-	if len(d.dns) > 0 {
+	if len(d.dns)+len(d.dnsNodeLocal) > 0 {
+		if len(d.dnsNodeLocal) > 0 {
+			if err := nodelocal.Setup(d.table, d.dnsNodeLocal, dnsPort); err != nil {
+				return fmt.Errorf("--dns-node-local: %w", err)
+			}
+		}
 		cfg := dns.Config{
-			Listen: d.dns, Domain: d.domain, Upstreams: d.upstreams, File: d.dnsConfig, AfterConsumer: "nft",
+			Listen: slices.Concat(d.dns, withPort(d.dnsNodeLocal, dnsPort)), Handover: d.dnsHandover, Inherited: d.dnsInherited,
+			Domain: d.domain, Upstreams: d.upstreams, File: d.dnsConfig, Checkpoint: d.dnsState, Cluster: api.Host, AfterConsumer: "nft",
 			Service: model.Name{Namespace: dnsNamespace, Name: dnsService}, Pods: zone.PodsInsecure, Logger: d.log.With("part", "dns"),
 			Ranges: slices.Concat(d.serviceCIDRs, d.podCIDRs),
 			Exists: func(ctx context.Context, n model.Name) (bool, error) { return d.source.HasService(ctx, n) },
@@ -98,7 +112,7 @@ func (d *dataline) open(api *rest.Config) (err error) {
 // kinds are what of the API these parts need: the less is watched, the less an agent must be allowed to read.
 func (d *dataline) kinds() []string {
 	kinds := slices.Clone(source.Addresses)
-	if len(d.dns) > 0 {
+	if len(d.dns)+len(d.dnsNodeLocal) > 0 {
 		kinds = append(kinds, source.Names...)
 	}
 	if len(d.http)+len(d.https) > 0 {
@@ -114,6 +128,12 @@ func (d *dataline) close() {
 	}
 	if d.server != nil {
 		d.server.Close()
+	}
+	// A successor that has the sockets needs the addresses. Without one, the Service's own rules count again.
+	if len(d.dnsNodeLocal) > 0 && (d.server == nil || !d.server.HandedOver()) {
+		if err := nodelocal.Cleanup(d.table); err != nil {
+			d.log.Warn("node-local DNS", "err", err)
+		}
 	}
 	if d.ingress != nil {
 		_ = d.ingress.Close()
@@ -271,7 +291,7 @@ func (d *dataline) listeners() (out []Listener) {
 			out = append(out, Listener{what, a.String()})
 		}
 	}
-	add("dns", d.dns)
+	add("dns", slices.Concat(d.dns, withPort(d.dnsNodeLocal, dnsPort)))
 	add("http", d.http)
 	add("https", d.https)
 	return out

@@ -30,6 +30,7 @@ var table = map[string]room{
 	"internal/ingress/policy":  {[]string{"model"}, none, "reading annotations is pure: values in, values out"},
 	"internal/ingress/compile": {[]string{"model", "store", "ingress/policy"}, none, "deciding is pure: no I/O, no clock, no log, no Kubernetes"},
 	"internal/dns/cache":       {[]string{"dns/wire"}, none, "what is kept and for how long is decided without clock or I/O"},
+	"internal/dns/checkpoint":  {[]string{"model"}, none, "rows become text and text becomes rows, without files"},
 	"internal/dns/forward":     {[]string{"dns/wire"}, none, "asking other servers needs sockets and nothing of the cluster"},
 	"internal/dns/config":      {[]string{"dns/wire", "dns/forward"}, []string{"go.yaml.in/yaml/"}, "a configuration is read and checked without opening what it names"},
 	"internal/dns/corefile":    {[]string{"dns/config", "dns/wire", "dns/forward"}, none, "a Corefile is text that becomes other text"},

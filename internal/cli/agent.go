@@ -7,8 +7,8 @@ import (
 )
 
 func newAgent(i *instance) *cobra.Command {
-	var kubeconfig, node, dns, http, https, health, metrics, domain, table, dnsConfig string
-	var services, pods, nodePorts, upstreams []string
+	var kubeconfig, node, dns, http, https, health, metrics, domain, table, dnsConfig, dnsState, dnsHandover string
+	var services, pods, nodePorts, upstreams, dnsNodeLocal []string
 	var cleanup bool
 	c := &cobra.Command{
 		Use:   "agent",
@@ -30,7 +30,8 @@ Stopping the agent leaves the rules in force; --cleanup takes them away.`,
 			}
 			p := &parser{}
 			cfg := app.AgentConfig{
-				Kubeconfig: kubeconfig, Table: table, DNSConfig: p.file("--dns-config", dnsConfig),
+				Kubeconfig: kubeconfig, Table: table, DNSConfig: p.file("--dns-config", dnsConfig), DNSState: p.file("--dns-state", dnsState),
+				DNSHandover: p.file("--dns-handover", dnsHandover), DNSNodeLocal: p.ips("--dns-node-local", dnsNodeLocal),
 				Logger: i.logger(c), Progress: app.NewProgress(c.OutOrStdout(), processStart()),
 			}
 			cfg.Domain = p.domain("--cluster-domain", domain)
@@ -67,6 +68,9 @@ Stopping the agent leaves the rules in force; --cleanup takes them away.`,
 	f.StringVar(&dns, "dns-listen", "", "where DNS listens, ADDRESS:PORT, comma-separated (default: nowhere)")
 	f.StringSliceVar(&upstreams, "dns-upstream", nil, "servers for other names, ADDRESS[:PORT] (default: those of /etc/resolv.conf)")
 	f.StringVar(&dnsConfig, "dns-config", "", "the DNS server's configuration file, read again when it changes (docs/dns.md)")
+	f.StringSliceVar(&dnsNodeLocal, "dns-node-local", nil, "the cluster's DNS addresses, to answer at them on this node itself, past conntrack (default: by the Service's rules)")
+	f.StringVar(&dnsHandover, "dns-handover", "", "the socket at which the next agent gets DNS's sockets, so that an upgrade loses no question (default: none)")
+	f.StringVar(&dnsState, "dns-state", "", "the file that keeps the names for a start while the API is away, on a disk of the node (default: none)")
 	f.StringVar(&domain, "cluster-domain", "cluster.local", "the domain of the cluster's names")
 	f.StringVar(&http, "ingress-http", "", "where Ingress listens for HTTP, comma-separated (default: nowhere)")
 	f.StringVar(&https, "ingress-https", "", "where Ingress listens for HTTPS, comma-separated (default: nowhere)")

@@ -81,6 +81,18 @@ func (p *parser) sameFamilies(services, pods []netip.Prefix) {
 	}
 }
 
+// ips reads addresses without ports.
+func (p *parser) ips(flag string, ss []string) (out []netip.Addr) {
+	for _, s := range ss {
+		a, err := netip.ParseAddr(s)
+		if err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsLoopback() {
+			p.fail("%s %q: give the cluster's DNS address, such as 10.96.0.10", flag, s)
+		}
+		out = append(out, a.Unmap())
+	}
+	return out
+}
+
 // file makes the path of a file absolute: it may be read again later, wherever the process is by then.
 func (p *parser) file(flag, s string) string {
 	if s == "" {

@@ -34,6 +34,8 @@ type publisher struct {
 	// complete is true from the first synced snapshot on, whose revision is barrier.
 	complete bool
 	barrier  store.Revision
+	// remembered is true as long as the zone has the names of an earlier run: nothing less than everything takes their place.
+	remembered bool
 }
 
 func newPublisher(z *zone.Zone, wait bool) *publisher {
@@ -45,6 +47,7 @@ func (s *Server) follow(ctx context.Context) {
 	cursor := s.st.Follow("dns")
 	defer cursor.Close()
 	p := newPublisher(s.zone, s.cfg.AfterConsumer != "")
+	p.remembered = s.metrics.remembered.Load() != 0
 	for {
 		snap, d, err := s.next(ctx, cursor, p)
 		if ctx.Err() != nil {
@@ -53,6 +56,9 @@ func (s *Server) follow(ctx context.Context) {
 		now := time.Now()
 		if err == nil {
 			p.update(snap, &d, now)
+		}
+		if !p.remembered {
+			s.metrics.remembered.Store(0)
 		}
 		waiting := len(p.held)
 		moved := p.letGo(now)
@@ -105,6 +111,12 @@ func (s *Server) inForce() store.Revision {
 
 // update takes a snapshot in.
 func (p *publisher) update(snap *store.Snapshot, d *store.Delta, now time.Time) {
+	if p.remembered {
+		if !snap.Synced {
+			return
+		}
+		p.remembered, d.All = false, true
+	}
 	before := p.snap
 	p.snap = snap
 	for n := range d.Namespaces {

@@ -115,7 +115,7 @@ func gathered(t testing.TB, s *dns.Server) map[string]float64 {
 			for _, l := range m.Label {
 				key += " " + l.GetName() + "=" + l.GetValue()
 			}
-			out[key] = m.GetCounter().GetValue()
+			out[key] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
 	return out
@@ -126,9 +126,8 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	st := store.New()
 	load(st, fixture(), false)
-	s, err := dns.New(st, dns.Config{
-		Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Upstreams: []netip.AddrPort{upstream(t, standardUpstream)},
-	})
+	up := upstream(t, standardUpstream)
+	s, err := dns.New(st, dns.Config{Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}, Upstreams: []netip.AddrPort{up}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,15 +144,19 @@ func TestMetrics(t *testing.T) {
 	ask(t, srv, "udp", "missing.example.com", "HTTPS")
 	got := gathered(t, s)
 	for key, want := range map[string]float64{
-		"coredns_dns_requests_total proto=udp type=A zone=cluster.local.":   3,
-		"coredns_dns_requests_total proto=udp type=SRV zone=cluster.local.": 1,
-		"coredns_dns_requests_total proto=tcp type=A zone=.":                1,
-		"coredns_dns_requests_total proto=udp type=other zone=.":            1,
-		"coredns_dns_responses_total rcode=NXDOMAIN zone=.":                 1,
-		"coredns_dns_responses_total rcode=NOERROR zone=.":                  1,
-		"coredns_forward_requests_total":                                    2,
-		"fairway_dns_dropped_packets_total":                                 0,
-		"coredns_forward_max_concurrent_rejects_total":                      0,
+		"coredns_dns_requests_total family=1 proto=udp server=dns://:53 type=A view= zone=cluster.local.":   3,
+		"coredns_dns_requests_total family=1 proto=udp server=dns://:53 type=SRV view= zone=cluster.local.": 1,
+		"coredns_dns_requests_total family=1 proto=tcp server=dns://:53 type=A view= zone=.":                1,
+		"coredns_dns_requests_total family=1 proto=udp server=dns://:53 type=other view= zone=.":            1,
+		"coredns_dns_responses_total rcode=NXDOMAIN server=dns://:53 view= zone=.":                          1,
+		"coredns_dns_responses_total rcode=NOERROR server=dns://:53 view= zone=.":                           1,
+		"coredns_forward_requests_total to=" + up.String():                                                  2,
+		"coredns_forward_responses_total rcode=NOERROR to=" + up.String():                                   1,
+		"coredns_forward_responses_total rcode=NXDOMAIN to=" + up.String():                                  1,
+		"coredns_cache_hits_total server=dns://:53 type=success view= zones=.":                              0,
+		"coredns_cache_misses_total server=dns://:53 view= zones=.":                                         2,
+		"fairway_dns_dropped_packets_total":                                                                 0,
+		"coredns_forward_max_concurrent_rejects_total":                                                      0,
 	} {
 		if got[key] != want {
 			t.Errorf("%s: %v, want %v", key, got[key], want)

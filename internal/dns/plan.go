@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"reflect"
 	"slices"
 	"time"
 
@@ -30,6 +31,7 @@ type plan struct {
 	except   [][]byte
 	cache    *cache.Cache // nil if nothing is kept
 	search   [][]byte     // the search path behind the cluster's own domains, for clients that have it completed here
+	log      *queryLog    // nil if nothing is written down
 	able     bool         // whether there is anybody to forward to
 	// read is what the files that this was made from said.
 	read map[string]digest
@@ -121,6 +123,13 @@ func (b *builder) build(old *plan) (*plan, error) {
 	}
 	b.search(p)
 	p.cache = b.cache(p, old)
+	switch q := f.QueryLog; {
+	case q.File == "":
+	case old != nil && old.log != nil && reflect.DeepEqual(old.log.cfg, q):
+		p.log = old.log
+	default:
+		p.log = newQueryLog(q, b.s.log, &b.s.metrics.unlogged)
+	}
 	return p, nil
 }
 

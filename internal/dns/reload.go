@@ -64,7 +64,7 @@ func changed(read map[string]digest) bool {
 
 type runner interface{ Run(context.Context) }
 
-// groups are the groups of servers that are watched over.
+// groups are what runs beside a plan: the watch over its groups of servers, and the query log.
 type groups struct {
 	s    *Server
 	ctx  context.Context
@@ -75,13 +75,19 @@ type groups struct {
 // become starts what the plan has and ends what it has not.
 func (g *groups) become(p *plan) {
 	has := map[runner]bool{}
-	for _, r := range p.routes {
-		has[r.group] = true
-		if g.stop[r.group] == nil {
+	start := func(r runner) {
+		has[r] = true
+		if g.stop[r] == nil {
 			ctx, cancel := context.WithCancel(g.ctx)
-			g.stop[r.group] = cancel
-			g.wg.Go(func() { r.group.Run(ctx) })
+			g.stop[r] = cancel
+			g.wg.Go(func() { r.Run(ctx) })
 		}
+	}
+	for _, r := range p.routes {
+		start(r.group)
+	}
+	if p.log != nil {
+		start(p.log)
 	}
 	for r, stop := range g.stop {
 		if !has[r] {

@@ -55,7 +55,7 @@ func (s *Server) atOnce(w *scratch, p *plan, buf []byte, limit int) (reply []byt
 	}
 	now := time.Now()
 	w.key = cache.AppendKey(w.key[:0], &w.q)
-	e, state := p.cache.Get(w.key, now)
+	e, state := p.cache.Look(w.key, now)
 	switch state {
 	case cache.Refresh:
 		s.refresh(p, w)

@@ -47,6 +47,13 @@ type Config struct {
 	// are the configuration; nil is config.Default. Either may name the upstreams instead of Upstreams and ResolvConf.
 	File     string
 	Settings *config.File
+	// Checkpoint is the file that the names are written to, for a start while the API is away; "" is none. Cluster is what must be the same
+	// then: names of another cluster are not taken.
+	Checkpoint, Cluster string
+	// Handover is the path of the socket at which a successor gets this server's sockets, and this one its predecessor's; "" is none.
+	Handover string
+	// Inherited are sockets that were taken over before; nil takes them over now, from whoever is at Handover.
+	Inherited *Inherited
 	// Logger is where things go that need a person; nil is slog.Default.
 	Logger *slog.Logger
 }
@@ -66,6 +73,12 @@ type Server struct {
 	asker   *asker // nil: never asks
 	// change is closed at the zone's next change.
 	change atomic.Pointer[chan struct{}]
+	http   []httpListener
+	lame   atomic.Bool // told to stop, and still answering
+
+	predecessor *net.UnixConn     // open as long as it lives; nil if there is none
+	handover    *net.UnixListener // nil if there is none
+	handed      atomic.Bool       // a successor has the sockets
 }
 
 // socket is one listening address.
@@ -110,10 +123,23 @@ func (s *Server) prepare() (err error) {
 
 // open reads the configuration and opens the sockets.
 func (s *Server) open() error {
-	for _, a := range s.cfg.Listen {
-		k, err := listen(a)
-		if err != nil {
+	in := s.cfg.Inherited
+	if in == nil {
+		var err error
+		if in, err = inherit(s.cfg.Handover); err != nil {
+			in.Close()
 			return err
+		}
+	}
+	defer in.Close()
+	s.predecessor = in.from
+	for _, a := range s.cfg.Listen {
+		k := in.take(a)
+		if k == nil {
+			var err error
+			if k, err = listen(a); err != nil {
+				return err
+			}
 		}
 		s.sockets = append(s.sockets, k)
 	}
@@ -125,9 +151,16 @@ func (s *Server) open() error {
 		return err
 	}
 	s.metrics.init(s.zone.Domain())
+	s.recall()
 	s.forward.limit.Store(int64(p.file.MaxConcurrent))
 	s.plan.Store(p)
-	return nil
+	if err := s.openHTTP(p.file); err != nil {
+		return err
+	}
+	if err := s.store(); err != nil {
+		s.log.Warn("dns: the service manager does not keep the sockets", "err", err)
+	}
+	return s.openHandover()
 }
 
 // zoneConfig gives the cluster zone's configuration; what is in the file counts only where the caller has not said otherwise.
@@ -166,12 +199,21 @@ func (s *Server) Addrs() []netip.AddrPort {
 	return out
 }
 
+// HandedOver tells whether a successor has the sockets, too.
+func (s *Server) HandedOver() bool { return s.handed.Load() }
+
 // Close gives up a server whose Run was never called. Run closes by itself.
 func (s *Server) Close() { s.close(); s.ns.file.Close() }
 
 func (s *Server) close() {
 	for _, k := range s.sockets {
 		k.close()
+	}
+	for _, l := range s.http {
+		l.Close()
+	}
+	if s.handover != nil {
+		s.handover.Close()
 	}
 }
 
@@ -185,8 +227,8 @@ func (k *socket) close() {
 }
 
 // Run serves until ctx ends, and then returns nil. An error means that a socket failed. It may be called once.
-func (s *Server) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (s *Server) Run(until context.Context) error {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(until))
 	defer cancel()
 	var (
 		wg    sync.WaitGroup
@@ -204,14 +246,28 @@ func (s *Server) Run(ctx context.Context) error {
 	s.forward.base = ctx
 	start(func() error { s.follow(ctx); return nil })
 	start(func() error { s.keepConfig(ctx); return nil })
+	start(func() error { s.remember(ctx); return nil })
+	start(func() error { return s.handOver(ctx) })
 	conns := newConns()
+	s.awaitTurn(ctx)
 	for _, k := range s.sockets {
 		for _, c := range k.udp {
 			start(func() error { return s.serveUDP(ctx, k, c) })
 		}
 		start(func() error { return s.serveTCP(ctx, k, conns) })
 	}
-	<-ctx.Done()
+	for _, l := range s.http {
+		start(func() error { return l.serve(ctx) })
+	}
+	select {
+	case <-ctx.Done():
+	case <-until.Done():
+		s.linger(ctx)
+		if s.handed.Load() {
+			s.retire(conns)
+		}
+		cancel()
+	}
 	s.close()
 	conns.closeAll()
 	wg.Wait()
@@ -220,12 +276,27 @@ func (s *Server) Run(ctx context.Context) error {
 	return cause
 }
 
+// linger goes on answering for the time that whoever balances between servers needs to see that this one goes.
+func (s *Server) linger(ctx context.Context) {
+	s.lame.Store(true)
+	t := time.NewTimer(s.plan.Load().file.Health.Lameduck.D())
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
 // scratch is what one goroutine needs to answer; nothing in it outlives one question.
 type scratch struct {
 	q      wire.Query
 	r      wire.Reply
 	key    []byte
 	origin origin
+	// client and v6 are for counting and logging.
+	client netip.Addr
+	v6     bool
+	done   [2]uint64 // replies by origin since they were last timed
 }
 
 // origin says whose name was asked for.
@@ -261,7 +332,7 @@ func (s *Server) answer(w *scratch, packet, buf []byte, tcp bool, limit int) (re
 	} else if reply, ok = s.atOnce(w, p, buf, limit); !ok {
 		return nil, true
 	}
-	s.metrics.answered(w, reply, tcp)
+	s.answered(w, p, reply, tcp)
 	return reply, false
 }
 
@@ -273,8 +344,11 @@ func (s *Server) answerSlowly(ctx context.Context, w *scratch, packet []byte, cl
 	if !tcp {
 		limit = min(limit, w.q.UDPLimit())
 	}
-	reply := s.respond(ctx, w, s.plan.Load(), client, limit, 0)
-	s.metrics.answered(w, reply, tcp)
+	started, p := time.Now(), s.plan.Load()
+	w.client, w.v6 = client, client.Is6()
+	reply := s.respond(ctx, w, p, client, limit, 0)
+	s.answered(w, p, reply, tcp)
+	s.timed(w, time.Since(started))
 	return reply
 }
 

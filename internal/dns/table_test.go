@@ -25,7 +25,8 @@ func TestQuestions(t *testing.T) {
 		z := newZone(t, st)
 		srv := serve(t, st, dns.Config{Upstreams: []netip.AddrPort{upstream(t, standardUpstream)}})
 		eventually(t, "names", func() bool {
-			return ask(t, srv, "udp", "svc1.testns.svc.cluster.local", "A").Rcode == miekg.RcodeSuccess
+			in := ask(t, srv, "udp", "nosuch.testns.svc.cluster.local", "A")
+			return in.Rcode == miekg.RcodeNameError && in.Ns[0].(*miekg.SOA).Serial != 0
 		})
 		for _, q := range questions.Table {
 			t.Run(q.Rule+"/"+q.Name+"/"+q.Type, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -63,13 +64,26 @@ func (cs *conns) closeAll() {
 	cs.wg.Wait()
 }
 
+// retire lets the connections end with what was asked on them, and waits for that. No new ones are taken.
+func (cs *conns) retire() {
+	cs.mu.Lock()
+	cs.closed = true
+	for c := range cs.open {
+		if t, ok := c.(*net.TCPConn); ok {
+			_ = t.CloseRead()
+		}
+	}
+	cs.mu.Unlock()
+	cs.wg.Wait()
+}
+
 // serveTCP accepts connections.
 func (s *Server) serveTCP(ctx context.Context, k *socket, cs *conns) error {
 	for {
 		c, err := k.tcp.AcceptTCP()
 		switch {
 		case err == nil:
-		case errors.Is(err, net.ErrClosed):
+		case errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded):
 			return nil
 		case errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM):
 			s.log.Warn("dns: accept", "address", k.addr, "err", err)
@@ -120,8 +134,9 @@ func (c *conn) send(b []byte) error {
 func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 	c := &conn{Conn: nc}
 	defer c.slow.Wait()
+	client := remote(nc)
 	var (
-		w    scratch
+		w    = scratch{client: client, v6: client.Is6()}
 		in   = make([]byte, 0, 1024)
 		out  []byte
 		one  []byte
@@ -154,7 +169,9 @@ func (s *Server) serveConn(ctx context.Context, nc net.Conn) {
 			}
 			query := in[used+2 : used+need]
 			used += need
+			started := time.Now()
 			reply, slow := s.answer(&w, query, one[:0], true, wire.MaxMessage)
+			s.timed(&w, time.Since(started))
 			if slow {
 				reply = s.answerLater(ctx, c, &w, query)
 			} else if reply == nil {

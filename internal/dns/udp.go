@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,9 +38,11 @@ func (s *Server) serveUDP(ctx context.Context, k *socket, c *net.UDPConn) error 
 				return true
 			}
 			p.queued = 0
+			started := time.Now()
 			for i := range n {
 				s.answerPacket(ctx, c, p, w, i)
 			}
+			s.timed(w, time.Since(started))
 			if failed = s.flush(rc, fd, p); failed != nil {
 				return true
 			}
@@ -47,7 +51,7 @@ func (s *Server) serveUDP(ctx context.Context, k *socket, c *net.UDPConn) error 
 			}
 		}
 	})
-	if err = errors.Join(err, failed); ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
+	if err = errors.Join(err, failed); ctx.Err() != nil || errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 		return nil
 	}
 	return fmt.Errorf("dns: serve UDP %s: %w", k.addr, err)
@@ -84,6 +88,10 @@ func (s *Server) answerPacket(ctx context.Context, c *net.UDPConn, p *packets, w
 	if query == nil {
 		s.metrics.dropped.Add(1)
 		return
+	}
+	w.v6 = p.names[i].Family == unix.AF_INET6
+	if s.plan.Load().log != nil {
+		w.client = p.client(i).Addr()
 	}
 	reply, slow := s.answer(w, query, p.replies[i][:0], false, maxUDP)
 	if !slow {

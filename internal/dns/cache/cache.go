@@ -118,18 +118,25 @@ func (c *Cache) of(key []byte) *shard { return &c.shard[maphash.Bytes(c.seed, ke
 
 // Get looks a question up. The entry is nil for a Miss only.
 func (c *Cache) Get(key []byte, now time.Time) (*Entry, State) {
+	e, state := c.Look(key, now)
+	if state == Miss || state == Stale {
+		c.miss.Add(1)
+	}
+	return e, state
+}
+
+// Look is Get for who will Get the same again if there is nothing good: it does not count what is missing.
+func (c *Cache) Look(key []byte, now time.Time) (*Entry, State) {
 	s := c.of(key)
 	s.mu.Lock()
 	e := s.m[string(key)]
 	s.mu.Unlock()
 	if e == nil {
-		c.miss.Add(1)
 		return nil, Miss
 	}
 	sec := now.Unix()
 	left := e.stored + int64(e.ttl) - sec
 	if left <= 0 {
-		c.miss.Add(1)
 		if -left >= int64(c.cfg.StaleFor/time.Second) || e.Rcode == wire.ServerFailure {
 			return nil, Miss
 		}

@@ -1,5 +1,7 @@
 package wire
 
+import "strconv"
+
 // HeaderLen is the length of a message header in bytes.
 const HeaderLen = 12
 
@@ -88,3 +90,28 @@ const (
 
 // flagDO is the bit of an OPT's TTL that asks for DNSSEC records.
 const flagDO = 1 << 15
+
+// String gives the usual word, or TYPE and the number (RFC 3597).
+func (t Type) String() string {
+	switch t {
+	case TypeA:
+		return "A"
+	case TypeNS:
+		return "NS"
+	case TypeCNAME:
+		return "CNAME"
+	case TypeSOA:
+		return "SOA"
+	case TypePTR:
+		return "PTR"
+	case TypeMX:
+		return "MX"
+	case TypeTXT:
+		return "TXT"
+	case TypeAAAA:
+		return "AAAA"
+	case TypeSRV:
+		return "SRV"
+	}
+	return "TYPE" + strconv.Itoa(int(t))
+}

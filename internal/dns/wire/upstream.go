@@ -42,6 +42,9 @@ func Responds(query, msg []byte) bool {
 // ResponseCode gives the lower four bits of a response's code.
 func ResponseCode(msg []byte) Rcode { return Rcode(msg[3] & 15) }
 
+// AnswerCount is the number of records in a response's answer section.
+func AnswerCount(msg []byte) int { return int(binary.BigEndian.Uint16(msg[6:])) }
+
 // IsTruncated tells whether a response has TC set.
 func IsTruncated(msg []byte) bool { return msg[2]&(flagTC>>8) != 0 }
 

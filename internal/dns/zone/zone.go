@@ -104,6 +104,9 @@ func New(cfg Config) (*Zone, error) {
 // answer is SERVFAIL.
 func (z *Zone) SetSynced(synced bool) { z.synced.Store(synced) }
 
+// Synced tells what SetSynced has said.
+func (z *Zone) Synced() bool { return z.synced.Load() }
+
 // Touch says when the zone last changed, in Unix seconds: the SOA record's serial.
 func (z *Zone) Touch(unix uint32) { z.serial.Store(unix) }
 
@@ -140,17 +143,22 @@ func (z *Zone) ClusterIPs(n model.Name) []netip.Addr {
 // PutService adds a Service or replaces it, with all of its slices. One that can have no name (no cluster address and not headless, or an
 // external name that is an address) is known not to have one.
 func (z *Zone) PutService(svc *model.Service, endpointSlices iter.Seq[*model.EndpointSlice]) {
-	z.put(svc, endpointSlices, false)
+	z.put(svc, endpointSlices, z.cfg.TTL, false)
 }
 
 // PutPart is PutService for what may be answered of a Service now, while the rest is withheld and comes in a moment: who asks for that had
 // better wait (Pending).
 func (z *Zone) PutPart(part *model.Service, endpointSlices iter.Seq[*model.EndpointSlice]) {
-	z.put(part, endpointSlices, true)
+	z.put(part, endpointSlices, z.cfg.TTL, true)
 }
 
-func (z *Zone) put(svc *model.Service, endpointSlices iter.Seq[*model.EndpointSlice], withheld bool) {
-	fresh := pack(svc, endpointSlices, z.cfg.TTL)
+// PutServiceTTL is PutService with another TTL for the Service's addresses, in seconds, if that is lower than the zone's.
+func (z *Zone) PutServiceTTL(svc *model.Service, endpointSlices iter.Seq[*model.EndpointSlice], ttl uint32) {
+	z.put(svc, endpointSlices, min(ttl, z.cfg.TTL), false)
+}
+
+func (z *Zone) put(svc *model.Service, endpointSlices iter.Seq[*model.EndpointSlice], ttl uint32, withheld bool) {
+	fresh := pack(svc, endpointSlices, ttl)
 	if fresh == nil {
 		z.DeleteService(svc.Name)
 		if key := serviceKey(svc.Name); key != "" {

@@ -60,7 +60,9 @@ func Render(t testing.TB, m *miekg.Msg) string {
 			if h.Rrtype == miekg.TypeTXT {
 				ttl = 28800
 			}
-			if h.Ttl != ttl {
+			// What came from elsewhere may have been kept for some seconds.
+			ours := strings.HasSuffix(strings.ToLower(h.Name), "cluster.local.")
+			if h.Ttl != ttl && (ours || h.Ttl > ttl || h.Ttl == 0) {
 				t.Errorf("TTL of %v, want %d", rr, ttl)
 			}
 			data := strings.TrimPrefix(rr.String(), h.String())

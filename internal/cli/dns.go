@@ -1,0 +1,14 @@
+package cli
+
+import "github.com/spf13/cobra"
+
+func newDNS() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "dns",
+		Short: "Tools for cluster DNS",
+		Args:  cobra.NoArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newDNSImport())
+	return c
+}
