@@ -12,10 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/kubernetes/pkg/api/v1/resource"
 	"k8s.io/kubernetes/pkg/fieldpath"
-	"k8s.io/kubernetes/pkg/kubelet/envvars"
 	"k8s.io/kubernetes/third_party/forked/golang/expansion"
 )
 
@@ -23,17 +21,21 @@ import (
 var errConfig = errors.New("container configuration")
 
 // environment resolves the variables of a container: Services first, then envFrom, then env, where a later one wins and may
-// refer to earlier ones as $(NAME). The Pod carries its addresses in its status.
-func (n *Node) environment(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (map[string]string, error) {
-	values, err := n.serviceVariables(pod)
+// refer to earlier ones as $(NAME). The Pod carries its addresses in its status. Not all of them may go into the process's environment: links
+// says which.
+func (n *Node) environment(ctx context.Context, pod *corev1.Pod, c *corev1.Container) (map[string]string, *serviceLinks, error) {
+	links, err := n.serviceVariables(pod)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	values := maps.Clone(links.values)
+	own := map[string]string{}
 	for _, from := range c.EnvFrom {
-		if err := n.addAll(ctx, pod.Namespace, from, values); err != nil {
-			return nil, err
+		if err := n.addAll(ctx, pod.Namespace, from, own); err != nil {
+			return nil, nil, err
 		}
 	}
+	maps.Copy(values, own)
 	// A reference sees what the container itself has defined before, and the Services.
 	for _, variable := range c.Env {
 		value := expansion.Expand(variable.Value, expansion.MappingFuncFor(values))
@@ -41,38 +43,16 @@ func (n *Node) environment(ctx context.Context, pod *corev1.Pod, c *corev1.Conta
 			var found bool
 			value, found, err = n.valueFrom(ctx, pod, c, variable.ValueFrom)
 			if err != nil {
-				return nil, fmt.Errorf("variable %s: %w", variable.Name, err)
+				return nil, nil, fmt.Errorf("variable %s: %w", variable.Name, err)
 			}
 			if !found {
 				continue
 			}
 		}
-		values[variable.Name] = value
+		values[variable.Name], own[variable.Name] = value, value
 	}
-	return values, nil
-}
-
-// serviceVariables are those of the Services in the Pod's namespace, unless it does not want them, and of the API itself.
-func (n *Node) serviceVariables(pod *corev1.Pod) (map[string]string, error) {
-	own := []*corev1.Service{}
-	if pod.Spec.EnableServiceLinks == nil || *pod.Spec.EnableServiceLinks {
-		var err error
-		if own, err = n.services.Services(pod.Namespace).List(labels.Everything()); err != nil {
-			return nil, err
-		}
-	}
-	if api, err := n.services.Services(metav1.NamespaceDefault).Get("kubernetes"); err == nil {
-		// The API of the Pod's own namespace's name comes from here as well: there is only one.
-		own = append(slices.DeleteFunc(slices.Clone(own), func(s *corev1.Service) bool { return s.Name == api.Name }), api)
-	}
-	own = slices.DeleteFunc(slices.Clone(own), func(s *corev1.Service) bool {
-		return s.Spec.ClusterIP == "" || s.Spec.ClusterIP == corev1.ClusterIPNone || len(s.Spec.Ports) == 0
-	})
-	values := map[string]string{}
-	for _, v := range envvars.FromServices(own) {
-		values[v.Name] = v.Value
-	}
-	return values, nil
+	links.keep(own)
+	return values, links, nil
 }
 
 func (n *Node) addAll(ctx context.Context, namespace string, from corev1.EnvFromSource, values map[string]string) error {

@@ -71,7 +71,7 @@ func TestEnvironment(t *testing.T) {
 			{Name: "LABEL", ValueFrom: field("metadata.labels['app']")},
 		},
 	}
-	got, err := n.environment(t.Context(), pod, c)
+	got, _, err := n.environment(t.Context(), pod, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,11 +90,11 @@ func TestEnvironment(t *testing.T) {
 	}
 	no := false
 	pod.Spec.EnableServiceLinks = &no
-	got, err = n.environment(t.Context(), pod, &corev1.Container{})
+	got, _, err = n.environment(t.Context(), pod, &corev1.Container{})
 	if _, set := got["IMAGING_API_SERVICE_HOST"]; err != nil || set || got["KUBERNETES_SERVICE_HOST"] == "" {
 		t.Errorf("without service links: %v, %v", got, err)
 	}
-	_, err = n.environment(t.Context(), pod, &corev1.Container{EnvFrom: []corev1.EnvFromSource{
+	_, _, err = n.environment(t.Context(), pod, &corev1.Container{EnvFrom: []corev1.EnvFromSource{
 		{ConfigMapRef: &corev1.ConfigMapEnvSource{LocalObjectReference: corev1.LocalObjectReference{Name: "absent"}}},
 	}})
 	if !errors.Is(err, errConfig) {

@@ -133,11 +133,16 @@ func (n *Node) describe(ctx context.Context, pod *corev1.Pod, netns string, c *c
 	if out.Dir == "" {
 		out.Dir = img.Config.WorkingDir
 	}
-	values, err := n.environment(ctx, pod, c)
+	values, links, err := n.environment(ctx, pod, c)
 	if err != nil {
 		return out, err
 	}
-	out.Env = variables(img.Config.Env, out.Hostname, values)
+	if links.left > 0 {
+		n.event(pod, corev1.EventTypeWarning, "ServiceLinksLeftOut",
+			"container %s: the environment has variables of the %d oldest Services only, and %d are left out, because more than %d KiB of them would keep programs from starting; "+
+				"DNS has all Services, and enableServiceLinks: false in the Pod's spec does without the variables", c.Name, links.all-links.left, links.left, maxServiceLinks>>10)
+	}
+	out.Env = variables(img.Config.Env, out.Hostname, links.environment(values))
 	if out.Args = command(c, img.Config.Entrypoint, img.Config.Cmd, values); len(out.Args) == 0 {
 		return out, fmt.Errorf("%w: neither the container nor the image %s names a command", errConfig, img.Name)
 	}
