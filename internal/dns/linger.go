@@ -43,7 +43,8 @@ func (p *publisher) slices(n model.Name) iter.Seq[*model.EndpointSlice] {
 }
 
 // vanished finds which endpoints a headless Service had ready and now has no more, in no slice and in no state, and lets them linger.
-// It looks at the slices that have changed; at the others only if something has vanished from those.
+// It looks at the slices that have changed; at the others only if something has vanished from those. A slice that is no shorter has had one
+// endpoint replaced by another, and nothing has moved away.
 func (p *publisher) vanished(n model.Name, before *store.Snapshot, now time.Time) {
 	old, row := before.Services.Get(n), p.snap.Services.Get(n)
 	if old == nil || row == nil || !old.Headless || !row.Headless {
@@ -55,18 +56,20 @@ func (p *publisher) vanished(n model.Name, before *store.Snapshot, now time.Time
 		same[sl] = false
 	}
 	there := map[netip.Addr]bool{}
+	size := map[model.Name]int{}
 	for sl := range p.snap.Slices(n) {
 		if _, had := same[sl]; had {
 			same[sl] = true
 			continue
 		}
+		size[sl.Name] = len(sl.Endpoints)
 		for i := range sl.Endpoints {
 			there[sl.Endpoints[i].Addr] = true
 		}
 	}
 	lost := slices.Clone(p.lingering[n])
 	for sl, both := range same {
-		if !both {
+		if !both && size[sl.Name] < len(sl.Endpoints) {
 			lost = append(lost, linger{sl, now.Add(lingerLimit)})
 		}
 	}

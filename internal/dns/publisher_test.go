@@ -3,6 +3,8 @@ package dns
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -165,6 +167,85 @@ func TestEmptyAgain(t *testing.T) {
 	})
 	if b.p.zone.Len() != 0 || b.p.zone.Addresses() != 0 || len(b.p.zone.Namespaces()) != 0 {
 		t.Errorf("resync: %d Services, %d addresses", b.p.zone.Len(), b.p.zone.Addresses())
+	}
+}
+
+// TestMovingEndpoint: a ready endpoint of a headless Service that is in no slice for a moment is answered meanwhile; one that ends is not, nor
+// one that has been replaced, nor any for long.
+func TestMovingEndpoint(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, false)
+	head := model.Name{Namespace: "a", Name: "head"}
+	slice := func(id string, addrs ...string) *model.EndpointSlice {
+		sl := &model.EndpointSlice{Name: model.Name{Namespace: "a", Name: id}, Service: head, Ports: []model.EndpointPort{{Name: "http", Protocol: model.TCP, Port: 80}}}
+		for _, a := range addrs {
+			a, ended := strings.CutPrefix(a, "!")
+			sl.Endpoints = append(sl.Endpoints, model.Endpoint{Addr: netip.MustParseAddr(a), Ready: !ended, Terminating: ended})
+		}
+		return sl
+	}
+	put := func(all ...*model.EndpointSlice) {
+		b.write(func(tx *store.Txn) {
+			for _, sl := range all {
+				tx.PutSlice(sl)
+			}
+		})
+	}
+	after := func(d time.Duration) {
+		b.now = b.now.Add(d)
+		b.p.letGo(b.now)
+	}
+	is := func(when string, want ...string) {
+		t.Helper()
+		var got []string
+		for i := range 10 {
+			a := fmt.Sprintf("10.0.0.%d", i)
+			if b.p.zone.HasAddress(netip.MustParseAddr(a)) {
+				got = append(got, a)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", when, got, want)
+		}
+	}
+	b.write(func(tx *store.Txn) {
+		tx.PutService(&model.Service{Name: head, Type: model.ClusterIP, Headless: true})
+	})
+	put(slice("one", "10.0.0.1", "10.0.0.2", "10.0.0.3"), slice("two", "10.0.0.4"))
+	is("at first", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+	put(slice("one", "10.0.0.1", "10.0.0.3"))
+	is("2 is on its way", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+	after(lingerLimit / 2)
+	put(slice("two", "10.0.0.4", "10.0.0.2"))
+	after(lingerLimit)
+	is("2 has arrived", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4")
+	if len(b.p.lingering) != 0 {
+		t.Errorf("what has arrived lingers: %v", b.p.lingering)
+	}
+	put(slice("two", "!10.0.0.4", "10.0.0.2"))
+	is("4 ends", "10.0.0.1", "10.0.0.2", "10.0.0.3")
+	put(slice("two", "10.0.0.2"))
+	is("4 has ended", "10.0.0.1", "10.0.0.2", "10.0.0.3")
+	put(slice("one", "10.0.0.1", "10.0.0.5"))
+	is("3 is replaced", "10.0.0.1", "10.0.0.2", "10.0.0.5")
+	b.write(func(tx *store.Txn) { tx.DeleteSlice(model.Name{Namespace: "a", Name: "two"}) })
+	is("2 is on its way again", "10.0.0.1", "10.0.0.2", "10.0.0.5")
+	after(lingerLimit / 2)
+	put(slice("one", "10.0.0.1"))
+	is("5, too", "10.0.0.1", "10.0.0.2", "10.0.0.5")
+	after(lingerLimit / 2)
+	is("2 never came", "10.0.0.1", "10.0.0.5")
+	if end, any := b.p.firstEnd(); !any || !end.Equal(b.now.Add(lingerLimit/2)) {
+		t.Errorf("the next end is at %v, %v, want %v", end, any, b.now.Add(lingerLimit/2))
+	}
+	put(slice("three", "!10.0.0.5"))
+	is("5 came to end", "10.0.0.1")
+	put(slice("one"))
+	is("1 is on its way", "10.0.0.1")
+	b.write(func(tx *store.Txn) { tx.DeleteService(head) })
+	is("the Service is gone")
+	if len(b.p.lingering) != 0 {
+		t.Errorf("the Service's endpoints linger: %v", b.p.lingering)
 	}
 }
 

@@ -48,7 +48,7 @@ func serve(t *testing.T, api *rest.Config, cfg dns.Config) (netip.AddrPort, *sto
 	if len(cfg.Listen) == 0 {
 		cfg.Listen = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 	}
-	cfg.Service = questions.Name("kube-system/kube-dns")
+	cfg.Service, cfg.Exists = questions.Name("kube-system/kube-dns"), src.HasService
 	srv, err := dns.New(st, cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -116,6 +116,12 @@ func (z *Zone) Len() int { return len(z.names) }
 // Addresses is the number of addresses that have names. It is for the writer.
 func (z *Zone) Addresses() int { return z.addrs.n }
 
+// HasAddress tells whether an address has a name. It is for the writer.
+func (z *Zone) HasAddress(a netip.Addr) bool {
+	_, has := z.addrs.get(a.AsSlice())
+	return has
+}
+
 // Names yields the Services that were put, in no order. It is for the writer, who may delete meanwhile.
 func (z *Zone) Names() iter.Seq[model.Name] {
 	return func(yield func(model.Name) bool) {
