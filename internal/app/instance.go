@@ -83,6 +83,9 @@ func (i Instance) Kubeconfig() string { return filepath.Join(i.DataDir, "kubecon
 func (i Instance) Images() string { return filepath.Join(i.DataDir, "images") }
 
 // api is the data directory of the API: its store, its certificates, the settings.
+// names is where DNS keeps its names for the next start.
+func (i Instance) names() string { return filepath.Join(i.DataDir, "dns", "names") }
+
 func (i Instance) api() string { return filepath.Join(i.DataDir, "api") }
 
 func (i Instance) socket() string    { return filepath.Join(i.RunDir, "fairway.sock") }
@@ -99,7 +102,7 @@ func (i Instance) table() string {
 
 // What Fairway puts into the two directories: whoever pointed --data-dir at a directory of theirs keeps the rest.
 var (
-	dataEntries = []string{"api", "api.restore", "images", "ingress", "kubeconfig"}
+	dataEntries = []string{"api", "api.restore", "dns", "images", "ingress", "kubeconfig"}
 	runEntries  = []string{"lock", "state.json", "fairway.sock"}
 )
 

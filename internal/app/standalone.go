@@ -60,7 +60,7 @@ func (s *standalone) open(runc string) (err error) {
 	s.line = &dataline{
 		node: s.NodeName, table: inst.table(), domain: s.Domain,
 		serviceCIDRs: s.ServiceCIDRs, podCIDRs: s.PodCIDRs,
-		dns: withPort(s.nodeIPs, s.DNSPort), upstreams: s.Upstreams, dnsConfig: s.DNSConfig, dnsState: filepath.Join(inst.DataDir, "dns.names"),
+		dns: withPort(s.nodeIPs, s.DNSPort), upstreams: s.Upstreams, dnsConfig: s.DNSConfig, dnsState: inst.names(),
 		http: s.IngressHTTP, https: s.IngressHTTPS, withoutClass: true,
 		certDir: filepath.Join(inst.DataDir, "ingress"), dnsFlag: "--dns-port",
 		log: s.Logger,

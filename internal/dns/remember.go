@@ -105,7 +105,8 @@ func (s *Server) save(snap *store.Snapshot) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(dir, filepath.Base(s.cfg.Checkpoint)+".*") // mode 0600
+	// One name, so that what a crash leaves half-written is written over.
+	f, err := os.OpenFile(s.cfg.Checkpoint+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func (n *Bytes) UnmarshalText(b []byte) error {
 
 // UnmarshalText reads the name of a domain; "." is the root.
 func (d *Domain) UnmarshalText(b []byte) error {
-	name, err := wire.EncodeName(nil, strings.TrimSuffix(string(b), "."))
+	name, err := wire.EncodeName(nil, string(b))
 	if len(b) == 0 {
 		err = errors.New("empty")
 	}

@@ -97,8 +97,10 @@ func (im *importer) block(b Block) {
 		case port != "":
 			im.port = port
 		}
-		if why == "" {
-			zones = append(zones, zone...)
+		for _, z := range zone {
+			if !slices.Contains(zones, z) {
+				zones = append(zones, z)
+			}
 		}
 	}
 	if len(zones) == 0 {
