@@ -92,14 +92,16 @@ func (c *Client) Group(gv schema.GroupVersion) rest.Interface {
 	return g
 }
 
-// Selection narrows a list and its watch on the server; each field is a selector in the API's syntax, or "".
+// Selection narrows a list and its watch on the server; Fields and Labels are selectors in the API's syntax, and each may be "".
 type Selection struct {
 	Fields, Labels string
+	// Namespace is the only one that is looked at; "" is all.
+	Namespace string
 }
 
-// ListWatch gives the list and watch of one resource in all namespaces.
+// ListWatch gives the list and watch of what is selected of one resource.
 func (c *Client) ListWatch(r schema.GroupVersionResource, s Selection) cache.ListerWatcher {
-	return cache.NewFilteredListWatchFromClient(c.Group(r.GroupVersion()), r.Resource, metav1.NamespaceAll, func(o *metav1.ListOptions) {
+	return cache.NewFilteredListWatchFromClient(c.Group(r.GroupVersion()), r.Resource, s.Namespace, func(o *metav1.ListOptions) {
 		o.FieldSelector, o.LabelSelector = s.Fields, s.Labels
 	})
 }

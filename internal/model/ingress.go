@@ -60,6 +60,9 @@ type IngressTLS struct {
 	Secret string
 }
 
+// IngressController is the value of IngressClass spec.controller that makes a class ours.
+const IngressController = "fairway.dev/ingress"
+
 // IngressClass is one networking/v1 IngressClass.
 type IngressClass struct {
 	Name, Controller string

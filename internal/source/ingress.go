@@ -22,6 +22,8 @@ func ingress(o *networkingv1.Ingress) (*model.Ingress, bool) {
 	if c := o.Spec.IngressClassName; c != nil {
 		i.Class = *c
 	}
+	i.Secrets = namedBy(o.Namespace, o.Annotations, secretAnnotations)
+	i.ConfigMaps = namedBy(o.Namespace, o.Annotations, configMapAnnotations)
 	if i.Annotations == nil {
 		i.Annotations = map[string]string{}
 	}
@@ -70,11 +72,16 @@ func ingressBackend(b networkingv1.IngressBackend) model.IngressBackend {
 }
 
 func ingressClass(o *networkingv1.IngressClass) (*model.IngressClass, bool) {
-	return &model.IngressClass{
+	c := &model.IngressClass{
 		Name:       o.Name,
 		Controller: o.Spec.Controller,
 		Default:    o.Annotations[networkingv1.AnnotationIsDefaultIngressClass] == "true",
-	}, true
+		Created:    o.CreationTimestamp.UTC(),
+	}
+	if p := o.Spec.Parameters; p != nil {
+		c.Parameters = &model.ClassParameters{Group: value(p.APIGroup), Kind: p.Kind, Name: model.Name{Namespace: value(p.Namespace), Name: p.Name}}
+	}
+	return c, true
 }
 
 // certificate looks at the type although the list is narrowed by it: a server that does not know the selector must not make every Secret a

@@ -146,13 +146,13 @@ func newSource(open listWatch, st *store.Store, o Options) *Source {
 		put: (*store.Txn).PutServiceCIDR,
 		del: func(t *store.Txn, n model.Name) { t.DeleteServiceCIDR(n.Name) },
 	})
-	follow(s, open, networking.WithResource("ingresses"), everything, ingress, access[model.Ingress]{
+	ingresses := follow(s, open, networking.WithResource("ingresses"), everything, ingress, access[model.Ingress]{
 		name: func(r *model.Ingress) model.Name { return r.Name },
 		get:  func(snap *store.Snapshot, r *model.Ingress) *model.Ingress { return snap.Ingresses.Get(r.Name) },
 		all:  func(snap *store.Snapshot) iter.Seq[*model.Ingress] { return snap.Ingresses.All() },
 		put:  (*store.Txn).PutIngress, del: (*store.Txn).DeleteIngress,
 	})
-	follow(s, open, networking.WithResource("ingressclasses"), everything, ingressClass, access[model.IngressClass]{
+	classes := follow(s, open, networking.WithResource("ingressclasses"), everything, ingressClass, access[model.IngressClass]{
 		name: func(r *model.IngressClass) model.Name { return model.Name{Name: r.Name} },
 		get: func(snap *store.Snapshot, r *model.IngressClass) *model.IngressClass {
 			return snap.Classes.Get(model.Name{Name: r.Name})
@@ -182,18 +182,36 @@ func newSource(open listWatch, st *store.Store, o Options) *Source {
 			put:  (*store.Txn).PutPod, del: (*store.Txn).DeletePod,
 		})
 	}
+	if ingresses == nil || classes == nil {
+		return s
+	}
+	known := make(chan struct{})
+	n := &named{s: s, open: open, known: known, done: st.Announce("what Ingresses name"), watches: map[namedObject]*namedWatch{}}
+	s.watches = append(s.watches, n.run, func(ctx context.Context) {
+		for _, c := range []<-chan struct{}{ingresses, classes} {
+			select {
+			case <-ctx.Done():
+				return
+			case <-c:
+			}
+		}
+		close(known)
+	})
 	return s
 }
 
-// follow adds one kind to the source and announces it to the store.
-func follow[O kube.Object, R any](s *Source, open listWatch, r schema.GroupVersionResource, sel kube.Selection, conv kube.Convert[O, *R], a access[R]) {
+// follow adds one kind to the source and announces it to the store. synced is closed when its first list is in the store; it is nil if the kind is not
+// wanted.
+func follow[O kube.Object, R any](s *Source, open listWatch, r schema.GroupVersionResource, sel kube.Selection, conv kube.Convert[O, *R], a access[R]) (synced <-chan struct{}) {
 	if s.kinds != nil && !slices.Contains(s.kinds, r.Resource) {
-		return
+		return nil
 	}
-	t := addTable(s.batch, a, s.batch.store.Announce(r.Resource))
+	done, first := s.batch.store.Announce(r.Resource), make(chan struct{})
+	t := addTable(s.batch, a, sync.OnceFunc(func() { done(); close(first) }))
 	s.watches = append(s.watches, func(ctx context.Context) {
 		kube.Watch(ctx, s.log, r.Resource, open(r, sel), conv, t)
 	})
+	return first
 }
 
 // sliceOf finds the row that r replaces, unless that one is filed under another Service.

@@ -11,7 +11,7 @@ import (
 )
 
 // Controller is the value of IngressClass spec.controller that makes a class ours.
-const Controller = "fairway.dev/ingress"
+const Controller = model.IngressController
 
 // Options say which Ingresses are served and how.
 type Options struct {
