@@ -2,7 +2,7 @@
 // and calls it.
 //
 // Contract. Main returns the exit status: 0, or 1 after printing one line "fairway COMMAND: what, where, how to fix it" to
-// stderr, or 2 for a wrong command line. Only errors go to stderr. Flags beat environment variables (FAIRWAY_NAME,
+// stderr, or 2 for a wrong command line; a command that has more says so in its help. Only errors go to stderr. Flags beat environment variables (FAIRWAY_NAME,
 // FAIRWAY_DATA_DIR, FAIRWAY_RUN_DIR), which beat defaults. To debug, add -v 4. To test, call Main with arguments of your own.
 package cli
 
@@ -36,7 +36,10 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 		return 0
 	}
 	var usage usageError
+	var code exitError
 	switch {
+	case errors.As(err, &code):
+		return int(code)
 	case errors.As(err, &usage), strings.HasPrefix(err.Error(), "unknown command"):
 		fmt.Fprintf(errOut, "%s: %v\nSee '%s --help'.\n", cmd.CommandPath(), err, cmd.CommandPath())
 		return 2
@@ -49,6 +52,11 @@ func Main(args []string, in io.Reader, out, errOut io.Writer) int {
 
 // usageError is a command line that cannot be understood.
 type usageError struct{ error }
+
+// exitError is an exit status of its own, after everything was told.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // errSilent is a failure that was already told.
 var errSilent = errors.New("failed")
@@ -91,7 +99,7 @@ kernel, answers DNS, and lets HTTP in through one Ingress listener.
 	f.StringVar(&i.dataDir, "data-dir", os.Getenv("FAIRWAY_DATA_DIR"), "where its data is kept ($FAIRWAY_DATA_DIR; default "+filepath.Join(app.DataRoot, "NAME")+")")
 	f.StringVar(&i.runDir, "run-dir", os.Getenv("FAIRWAY_RUN_DIR"), "where its running state is kept ($FAIRWAY_RUN_DIR; default "+filepath.Join(app.RunRoot, "NAME")+")")
 	f.IntVarP(&i.verbosity, "v", "v", 0, "how much to log: 0 what matters, 4 every step")
-	root.AddCommand(newUp(i), newDown(i), newAgent(i), newCleanup(i), newController(i), newStatus(i), newKubectl(i), newKubeconfig(i), newImage(i), newBackup(i), newRestore(i), newVersion())
+	root.AddCommand(newUp(i), newDown(i), newAgent(i), newCleanup(i), newController(i), newStatus(i), newKubectl(i), newKubeconfig(i), newImage(i), newIngress(i), newBackup(i), newRestore(i), newVersion())
 	root.AddCommand(newDNS())
 	for _, c := range root.Commands() {
 		checkArgs(c)

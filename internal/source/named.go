@@ -159,7 +159,7 @@ func (n *named) watch(ctx context.Context, o namedObject, w *namedWatch) {
 		to := &single[model.Secret]{name: o.name, ready: ready, ctx: ctx, store: st,
 			get: func(s *store.Snapshot) *model.Secret { return s.Secrets.Get(o.name) }, put: (*store.Txn).PutSecret, del: (*store.Txn).DeleteSecret}
 		kube.Watch(ctx, n.s.log, "secrets", n.open(core.WithResource("secrets"), sel), func(s *corev1.Secret) (*model.Secret, bool) {
-			return &model.Secret{Name: o.name, Data: s.Data}, s.Name == o.name.Name && s.Namespace == o.name.Namespace
+			return secretRow(s), s.Name == o.name.Name && s.Namespace == o.name.Namespace
 		}, to)
 		to.forget()
 		return
@@ -167,9 +167,25 @@ func (n *named) watch(ctx context.Context, o namedObject, w *namedWatch) {
 	to := &single[model.ConfigMap]{name: o.name, ready: ready, ctx: ctx, store: st,
 		get: func(s *store.Snapshot) *model.ConfigMap { return s.ConfigMaps.Get(o.name) }, put: (*store.Txn).PutConfigMap, del: (*store.Txn).DeleteConfigMap}
 	kube.Watch(ctx, n.s.log, "configmaps", n.open(core.WithResource("configmaps"), sel), func(c *corev1.ConfigMap) (*model.ConfigMap, bool) {
-		return &model.ConfigMap{Name: o.name, Data: c.Data}, c.Name == o.name.Name && c.Namespace == o.name.Namespace
+		return configMapRow(c), c.Name == o.name.Name && c.Namespace == o.name.Namespace
 	}, to)
 	to.forget()
+}
+
+func secretRow(s *corev1.Secret) *model.Secret {
+	data := s.Data
+	if len(s.StringData) > 0 { // only in files: the API makes Data of it
+		data = map[string][]byte{}
+		maps.Copy(data, s.Data)
+		for k, v := range s.StringData {
+			data[k] = []byte(v)
+		}
+	}
+	return &model.Secret{Name: model.Name{Namespace: s.Namespace, Name: s.Name}, Data: data}
+}
+
+func configMapRow(c *corev1.ConfigMap) *model.ConfigMap {
+	return &model.ConfigMap{Name: model.Name{Namespace: c.Namespace, Name: c.Name}, Data: c.Data}
 }
 
 // single puts one object into the store.
