@@ -113,6 +113,9 @@ func Agent(ctx context.Context, c AgentConfig) error {
 	}
 	line.run(p.add)
 	p.add("events", line.events(client))
+	if line.ingress != nil {
+		p.add("ingress-events", line.ingressStatus(client, nil)) // the status is the controller's
+	}
 	if len(c.DNS) > 0 {
 		addrs := make([]netip.Addr, len(c.DNS))
 		for i, a := range c.DNS {

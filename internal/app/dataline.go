@@ -148,21 +148,41 @@ func taken(err error, flag string) error {
 	return err
 }
 
-// ingressStatus keeps the addresses of the listeners in the status of every Ingress that is served here.
-func (d *dataline) ingressStatus(client kubernetes.Interface) func(context.Context) error {
-	var addrs []netip.Addr
-	for _, a := range slices.Concat(d.http, d.https) {
-		if !slices.Contains(addrs, a.Addr()) {
-			addrs = append(addrs, a.Addr())
-		}
-	}
+// ingressStatus tells by Events what of an Ingress is not served as it is written and, if there are addresses, keeps them in the status of those that
+// are served here.
+func (d *dataline) ingressStatus(client kubernetes.Interface, addrs []netip.Addr) func(context.Context) error {
 	opts := compile.Options{WithoutClass: d.withoutClass}
 	return func(ctx context.Context) error {
 		return ingressstatus.Run(ctx, d.store, ingressstatus.Config{
 			Client: client, Addresses: addrs, Proxy: proxy.Consumer, Logger: d.log.With("part", "ingress-status"),
-			Owns: func(snap *store.Snapshot, ing *model.Ingress) bool { return compile.Owns(snap, opts, ing) },
+			Owns:     func(snap *store.Snapshot, ing *model.Ingress) bool { return compile.Owns(snap, opts, ing) },
+			Findings: d.ingressFindings,
 		})
 	}
+}
+
+// ingressAddresses are those of the listeners.
+func (d *dataline) ingressAddresses() (out []netip.Addr) {
+	for _, a := range slices.Concat(d.http, d.https) {
+		if !slices.Contains(out, a.Addr()) {
+			out = append(out, a.Addr())
+		}
+	}
+	return out
+}
+
+// ingressFindings are those of the proxy in the words of Events.
+func (d *dataline) ingressFindings() []ingressstatus.Finding {
+	found := d.ingress.Findings()
+	out := make([]ingressstatus.Finding, len(found))
+	for i, f := range found {
+		reason := "NotAsWritten"
+		if f.Severity == compile.Error {
+			reason = "NotServed"
+		}
+		out[i] = ingressstatus.Finding{Ingress: f.Ingress, Reason: reason, Message: f.Message}
+	}
+	return out
 }
 
 // consumers names those that route traffic, in the store's status table.

@@ -191,7 +191,7 @@ func (s *standalone) start(ctx context.Context, p *parts) error {
 	p.add("events", s.line.events(client))
 	ingress := slices.Concat(s.IngressHTTP, s.IngressHTTPS)
 	if len(ingress) > 0 {
-		p.add("ingress-status", s.line.ingressStatus(client))
+		p.add("ingress-status", s.line.ingressStatus(client, s.line.ingressAddresses()))
 	}
 	// The first full list may be older than the DNS Service that was just made, and "up" promises that names are answered.
 	if err := s.line.inForce(ctx, func(snap *store.Snapshot) bool { return hasDNS(snap, s.nodeIPs) }); err != nil {

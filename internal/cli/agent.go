@@ -14,8 +14,8 @@ func newAgent(i *instance) *cobra.Command {
 		Use:   "agent",
 		Short: "Run the data plane, DNS and Ingress of one node of a cluster",
 		Long: `Run what a node of a cluster needs for Services, against any Kubernetes API server: the rules in the
-kernel, DNS, and Ingress where it is asked for. It writes nothing to the API but Events on Services that it
-cannot put in force and, with --dns-listen, this node's slices of the DNS Service. What it reads depends on what it
+kernel, DNS, and Ingress where it is asked for. It writes nothing to the API but Events on Services and Ingresses
+that it cannot put in force as they are written and, with --dns-listen, this node's slices of the DNS Service. What it reads depends on what it
 runs: Namespaces with --dns-listen alone; Ingresses, IngressClasses and TLS Secrets with --ingress-* alone.
 deploy/ has manifests with the roles for each.
 

@@ -29,11 +29,26 @@ func newIngress(i *instance) *cobra.Command {
 type ingressInput struct {
 	files      []string
 	kubeconfig string
+	parameters []string
 }
 
 func (in *ingressInput) flags(c *cobra.Command) {
 	c.Flags().StringArrayVarP(&in.files, "filename", "f", nil, "manifests: a file, a directory, or - for standard input; may be repeated (default: a cluster)")
+	c.Flags().StringArrayVarP(&in.parameters, "parameter", "p", nil, "KEY=VALUE of the class's parameters, for Ingresses of other products; may be repeated (docs/ingress.md lists them)")
 	c.Flags().StringVar(&in.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "the cluster's credentials (default: $KUBECONFIG, else this machine's Fairway)")
+}
+
+// class gives the parameters.
+func (in *ingressInput) class() (map[string]string, error) {
+	out := map[string]string{}
+	for _, p := range in.parameters {
+		k, v, ok := strings.Cut(p, "=")
+		if !ok {
+			return nil, usageError{fmt.Errorf("--parameter %q: give KEY=VALUE, such as path-matching=ingress-nginx", p)}
+		}
+		out[k] = v
+	}
+	return out, nil
 }
 
 // read gives the objects; alone is true for a stand-alone Fairway, where every Ingress without a class is its own.
@@ -70,7 +85,6 @@ const (
 func newIngressCheck(i *instance) *cobra.Command {
 	in := ingressInput{}
 	var output string
-	var parameters []string
 	c := &cobra.Command{
 		Use:   "check [-f FILE|DIR|-]",
 		Short: "Say what becomes of each Ingress, annotation by annotation, before anything is moved",
@@ -90,13 +104,9 @@ be read, and 2 for a wrong command line.
 			if output != "" && output != "json" {
 				return usageError{fmt.Errorf("output %q is not known: use -o json, or leave it out", output)}
 			}
-			class := map[string]string{}
-			for _, p := range parameters {
-				k, v, ok := strings.Cut(p, "=")
-				if !ok {
-					return usageError{fmt.Errorf("--parameter %q: give KEY=VALUE, such as path-matching=ingress-nginx", p)}
-				}
-				class[k] = v
+			class, err := in.class()
+			if err != nil {
+				return err
 			}
 			w, _, err := in.read(c, i)
 			if err != nil {
@@ -125,7 +135,6 @@ be read, and 2 for a wrong command line.
 	}
 	in.flags(c)
 	c.Flags().StringVarP(&output, "output", "o", "", "json")
-	c.Flags().StringArrayVarP(&parameters, "parameter", "p", nil, "KEY=VALUE of the class's parameters; may be repeated (docs/ingress.md lists them)")
 	return c
 }
 
@@ -184,7 +193,8 @@ func newIngressExplain(i *instance) *cobra.Command {
 		Use:   "explain URL",
 		Short: "Say which rule takes a request, what each other one lacks, and where it goes",
 		Long: `Say which rule takes a request for a URL, what happens to it on the way and which endpoints it may go
-to; and of every other rule for the host the first thing that did not fit.
+to; and of every other rule for the host the first thing that did not fit. In manifests, Ingresses of other
+products are looked at as if they were of a class of ours.
 
   fairway ingress explain https://photos.example.test/api/?op=thumbnail
   fairway ingress explain http://example.test/x -f manifests/ -o json`,
@@ -193,9 +203,18 @@ to; and of every other rule for the host the first thing that did not fit.
 			if output != "" && output != "json" {
 				return usageError{fmt.Errorf("output %q is not known: use -o json, or leave it out", output)}
 			}
+			class, err := in.class()
+			if err != nil {
+				return err
+			}
 			w, alone, err := in.read(c, i)
 			if err != nil {
 				return err
+			}
+			if len(in.files) > 0 {
+				if err := w.Adopt(class); err != nil {
+					return usageError{err}
+				}
 			}
 			e, err := w.Explain(args[0], alone)
 			if err != nil {

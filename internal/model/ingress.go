@@ -5,6 +5,8 @@ import "time"
 // Ingress is one networking/v1 Ingress.
 type Ingress struct {
 	Name Name
+	// UID is metadata.uid, which Events name.
+	UID string
 	// Class is spec.ingressClassName, or the annotation kubernetes.io/ingress.class where the field is not set, or "".
 	Class string
 	// Created orders Ingresses that claim the same host and path: the oldest one wins, then the smaller name.

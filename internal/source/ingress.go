@@ -15,6 +15,7 @@ const classAnnotation = "kubernetes.io/ingress.class"
 func ingress(o *networkingv1.Ingress) (*model.Ingress, bool) {
 	i := &model.Ingress{
 		Name:        model.Name{Namespace: o.Namespace, Name: o.Name},
+		UID:         string(o.UID),
 		Class:       o.Annotations[classAnnotation],
 		Created:     o.CreationTimestamp.UTC(),
 		Annotations: o.Annotations,

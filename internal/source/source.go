@@ -182,7 +182,7 @@ func newSource(open listWatch, st *store.Store, o Options) *Source {
 			put:  (*store.Txn).PutPod, del: (*store.Txn).DeletePod,
 		})
 	}
-	if ingresses == nil || classes == nil {
+	if ingresses == nil || classes == nil || s.kinds != nil && !slices.Contains(s.kinds, "secrets") {
 		return s
 	}
 	known := make(chan struct{})

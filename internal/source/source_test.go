@@ -53,8 +53,8 @@ func startOn(t testing.TB, open listWatch) *store.Store {
 	t.Helper()
 	st := store.New()
 	s := newSource(open, st, Options{})
-	if got := len(st.Unsynced()); got != 8 {
-		t.Fatalf("sources announced: %d, want 8", got)
+	if got := len(st.Unsynced()); got != 9 {
+		t.Fatalf("sources announced: %d, want 9", got)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

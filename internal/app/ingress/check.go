@@ -83,10 +83,11 @@ type CheckedFinding struct {
 // Check looks at every Ingress as if it were of a class of ours. parameters are those of that class, for Ingresses whose own class is another product's
 // or does not exist.
 func (w *World) Check(parameters map[string]string) (*Report, error) {
-	if _, err := policy.ParseClass(parameters); err != nil {
+	known, err := policy.ParseClass(parameters)
+	if err != nil {
 		return nil, fmt.Errorf("class parameters: %w", err)
 	}
-	class, notes := w.adopt(parameters)
+	class, notes := w.adopt(parameters, known)
 	table := compile.Build(w.store.Snapshot(), compile.Options{WithoutClass: true}, nil)
 	findings := map[model.Name][]compile.Finding{}
 	for _, f := range table.Findings {
@@ -162,11 +163,21 @@ func (w *World) backends(t *compile.Table, findings map[model.Name][]compile.Fin
 // adopted is the class that Ingresses of other products are looked at in. No API could have one of that name.
 const adopted = "(fairway)"
 
+// Adopt makes the Ingresses of other products ours, in a class with these parameters, and stands in for Secrets and ConfigMaps that are not among the
+// files. Check does so by itself.
+func (w *World) Adopt(parameters map[string]string) error {
+	known, err := policy.ParseClass(parameters)
+	if err != nil {
+		return fmt.Errorf("class parameters: %w", err)
+	}
+	w.adopt(parameters, known)
+	return nil
+}
+
 // adopt makes the Ingresses of other products ours, and stands in for objects that are not among the files.
-func (w *World) adopt(parameters map[string]string) (class map[model.Name]string, notes map[model.Name][]string) {
+func (w *World) adopt(parameters map[string]string, known *policy.Class) (class map[model.Name]string, notes map[model.Name][]string) {
 	class, notes = map[model.Name]string{}, map[model.Name][]string{}
 	snap := w.store.Snapshot()
-	known, _ := policy.ParseClass(parameters)
 	_, _ = w.store.Update(func(t *store.Txn) error {
 		at := model.Name{Namespace: adopted, Name: "parameters"}
 		t.PutConfigMap(&model.ConfigMap{Name: at, Data: parameters})

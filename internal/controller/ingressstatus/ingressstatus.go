@@ -1,12 +1,13 @@
 // Package ingressstatus writes into each Ingress the addresses at which it is served, for `kubectl get ingress` and for whoever waits
-// for an address.
+// for an address; and an Event on it for everything that is not served as it is written, for `kubectl describe ingress`.
 //
 // Contract. An Ingress of ours gets exactly the given addresses in status.loadBalancer, after the proxy has it in force; one that is no longer
 // ours loses them, if they are still the ones written here. An Ingress of another class is never touched (networking/v1: the
 // status belongs to the controller that serves the class). Nothing is written that is there already. Run blocks; failures are
-// retried with the next change, or after a second.
+// retried with the next change, or after a second. A finding becomes one Event; if it comes again, after a restart or from another node, that one is
+// refreshed. Without addresses no status is touched.
 //
-// To debug, look at the Ingress: its status is all that this package does. To test, run it against a real API.
+// To debug, look at the Ingress: its status and Events are all that this package does. To test, run it against a real API.
 package ingressstatus
 
 import (
@@ -31,10 +32,12 @@ import (
 // Config says whose status is written, and what.
 type Config struct {
 	Client kubernetes.Interface
-	// Addresses are where the listeners are reached.
+	// Addresses are where the listeners are reached; none leaves every status as it is.
 	Addresses []netip.Addr
 	// Owns tells whether an Ingress is served here.
 	Owns func(*store.Snapshot, *model.Ingress) bool
+	// Findings gives what is to be told at present; nil tells nothing.
+	Findings func() []Finding
 	// Proxy is the consumer that must have an Ingress in force before its status says so.
 	Proxy  string
 	Logger *slog.Logger
@@ -44,6 +47,7 @@ type Config struct {
 func Run(ctx context.Context, st *store.Store, c Config) error {
 	cur := st.Follow("")
 	defer cur.Close()
+	t := teller{c: &c}
 	for {
 		snap, delta, err := cur.Next(ctx)
 		if err != nil {
@@ -56,7 +60,8 @@ func Run(ctx context.Context, st *store.Store, c Config) error {
 				names[ing.Name] = struct{}{}
 			}
 		}
-		if !snap.Synced || len(names) == 0 {
+		tell := c.Findings != nil && (len(names) > 0 || len(delta.Services) > 0 || len(delta.Certificates) > 0 || len(delta.Secrets) > 0 || len(delta.ConfigMaps) > 0)
+		if !snap.Synced || len(names) == 0 && !tell {
 			continue
 		}
 		if err := st.Applied(ctx, snap.Revision, c.Proxy); err != nil {
@@ -68,10 +73,16 @@ func Run(ctx context.Context, st *store.Store, c Config) error {
 			if ing == nil {
 				continue
 			}
+			if len(c.Addresses) == 0 {
+				continue
+			}
 			if err := c.write(ctx, name, c.Owns(snap, ing)); err != nil && ctx.Err() == nil {
 				c.Logger.Warn("Ingress status", "err", err)
 				failed = true
 			}
+		}
+		if tell {
+			t.tell(ctx, snap)
 		}
 		if failed {
 			select {
