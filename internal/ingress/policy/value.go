@@ -98,7 +98,7 @@ func parseToken(s string) (string, error) {
 	}
 	for i := range len(s) {
 		if c := s[i]; !isNameByte(c) && !strings.ContainsRune("!#$%&'*+-.^`|~", rune(c)) || c >= 0x7f {
-			return "", fmt.Errorf("%q may only have letters, digits and -_.", s)
+			return "", fmt.Errorf("%q may only have letters, digits and a few signs such as - and _", s)
 		}
 	}
 	return s, nil

@@ -208,8 +208,10 @@ func TestBasicAuthFormats(t *testing.T) {
 		}
 	}
 	p := newPasswords()
-	if !p.right(t.Context(), "u", "secret", hashes["sha"]) || !p.right(t.Context(), "u", "secret", hashes["sha"]) || len(p.good) != 1 {
-		t.Errorf("%d passwords remembered", len(p.good))
+	for range 2 {
+		if !p.right(t.Context(), "u", "secret", hashes["sha"]) || len(p.good) != 1 {
+			t.Errorf("%d passwords remembered", len(p.good))
+		}
 	}
 	if p.right(t.Context(), "u", "secret", hashes["apr"]+"x") {
 		t.Error("what is remembered must hold for the stored hash alone")
