@@ -136,9 +136,9 @@ var Annotations = []Annotation{
 	{"proxy-next-upstream-tries", Refused, Tune, "at most 4"},
 	{"proxy-next-upstream-timeout", Refused, Tune, ""},
 	{"proxy-http-version", Refused, Tune, "endpoints are spoken to in HTTP/1.1"},
-	{"custom-http-errors", Refused, Tune, "endpoints' answers go through"},
-	{"disable-proxy-intercept-errors", Exact, Tune, "endpoints' answers go through anyway"},
-	{"default-backend", Approximate, Tune, "answers for Services without endpoints"},
+	{"custom-http-errors", Approximate, Tune, "the Service of default-backend answers, since there is none for all Ingresses"},
+	{"disable-proxy-intercept-errors", Exact, Tune, ""},
+	{"default-backend", Exact, Tune, "answers for Services without endpoints, and with custom-http-errors"},
 
 	{"backend-protocol", Refused, Steer, "HTTP only"},
 	{"proxy-ssl-secret", Refused, Guard, "endpoints are not spoken to over TLS"},

@@ -299,6 +299,13 @@ func (r *reader) failures() {
 		r.bad("default-backend", err)
 		o.ErrorService = n
 	}
+	if r.flag("disable-proxy-intercept-errors", false) {
+		o.Errors = nil
+	}
+	if len(o.Errors) > 0 && o.ErrorService == "" {
+		r.bad("custom-http-errors", errors.New("annotation default-backend must name the Service that answers"))
+		o.Errors = nil
+	}
 	r.retry()
 }
 

@@ -219,7 +219,7 @@ func TestEveryAnnotationIsRead(t *testing.T) {
 	t.Parallel()
 	streams := map[string]bool{} // those that ask for what cannot be otherwise here
 	for _, n := range []string{"proxy-request-buffering", "client-body-buffer-size", "proxy-buffering", "proxy-buffers-number", "proxy-buffer-size", "proxy-busy-buffers-size",
-		"proxy-max-temp-file-size", "disable-proxy-intercept-errors", "connection-proxy-header", "http2-push-preload", "enable-rewrite-log"} {
+		"proxy-max-temp-file-size", "connection-proxy-header", "http2-push-preload", "enable-rewrite-log"} {
 		streams[n] = true
 	}
 	seen := map[string]bool{}

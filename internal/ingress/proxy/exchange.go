@@ -19,6 +19,7 @@ const (
 	again                    // nothing reached the application, or repeating is harmless: try another connection
 	failed                   // the backend failed; the client can be told
 	cancelled                // the client has gone
+	replaced                 // the endpoint has answered, and another Service is to answer in its place
 )
 
 // exchange sends the request over c and the answer back to the client. On failed, err says why; c is given back to its pool or
@@ -76,6 +77,11 @@ func (s *Server) exchange(w http.ResponseWriter, r *http.Request, p *passage, b 
 	if b.streams() && r.ProtoMajor == 1 && !up.finished() {
 		// Answered before the request is over. If the rest of the body is not taken, net/http would read it as the next request.
 		w.Header()["Connection"] = []string{"close"}
+	}
+	if p.intercepts(res.StatusCode) {
+		reusable = discard(res) && !res.Close && werr == nil && (!b.streams() || up.finished()) && c.br.Buffered() == 0
+		p.replacedCode = res.StatusCode
+		return replaced, nil
 	}
 	complete := s.copyAnswer(w, r, p, c, res)
 	reusable = complete && !res.Close && werr == nil && (!b.streams() || up.finished()) && c.br.Buffered() == 0

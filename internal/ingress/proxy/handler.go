@@ -130,6 +130,9 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, p *passage, b *
 				s.log.Debug("upgraded connection ended", "endpoint", ep.name, "err", err)
 			}
 			return true
+		case replaced:
+			s.errorPage(w, r, p, p.replacedCode)
+			return true
 		case cancelled:
 			// The client has gone, or has at least closed its sending side, which net/http takes for the same. Returning would
 			// tell it 200.

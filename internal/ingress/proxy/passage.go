@@ -27,6 +27,8 @@ type passage struct {
 	set http.Header
 	// release gives back what limits have counted; nil if they have not.
 	release func()
+	// replacedCode is that of an endpoint's answer in whose place another Service answers.
+	replacedCode int
 	// cookies of an authentication are added to the answer.
 	cookies []string
 }

@@ -360,6 +360,52 @@ func TestExternalAuth(t *testing.T) {
 	}
 }
 
+// TestErrorPages: the Service for errors answers in place of some answers, and is told what happened.
+func TestErrorPages(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	app, _ := serve(t, func(rw http.ResponseWriter, r *http.Request) {
+		var code int
+		_, _ = fmt.Sscanf(r.URL.Path, "/%d", &code)
+		rw.WriteHeader(code)
+		fmt.Fprint(rw, strings.Repeat("internals ", 20_000))
+	})
+	pages, _ := serve(t, func(rw http.ResponseWriter, r *http.Request) {
+		code := 0
+		_, _ = fmt.Sscan(r.Header.Get("X-Code"), &code)
+		rw.WriteHeader(code)
+		fmt.Fprintf(rw, "page %s %s %d %s %s %s %s %s", r.Method, r.RequestURI, r.ContentLength, r.Header.Get("X-Original-Uri"), r.Header.Get("X-Namespace"),
+			r.Header.Get("X-Ingress-Name"), r.Header.Get("X-Service-Name"), r.Header.Get("X-Service-Port"))
+	})
+	w.write(func(x *store.Txn) {
+		putService(x, "app", app)
+		putService(x, "pages", pages)
+		x.PutIngress(asking("app", "app.test", "/", "app", "custom-http-errors", "404,503", "default-backend", "pages"))
+		x.PutIngress(asking("closed", "closed.test", "/", "app", "custom-http-errors", "403", "default-backend", "pages", "denylist-source-range", "127.0.0.0/8"))
+	})
+	c := w.client()
+	for range 3 { // the connections stay usable
+		if res, body := ask(t, c, "GET", "http://app.test/404?x"); res.StatusCode != 404 || body != "page GET / 0 /404?x default app app 80" {
+			t.Errorf("%d %.60q", res.StatusCode, body)
+		}
+		if res, body := ask(t, c, "GET", "http://app.test/500"); res.StatusCode != 500 || !strings.HasPrefix(body, "internals") {
+			t.Errorf("%d %.60q", res.StatusCode, body)
+		}
+		res, err := c.Post("http://app.test/503", "text/plain", io.MultiReader(strings.NewReader(strings.Repeat("x", 1<<20))))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(res.Body)
+		res.Body.Close()
+		if err != nil || res.StatusCode != 503 || !strings.HasPrefix(string(b), "page GET / 0") {
+			t.Errorf("an upload that is answered 503: %d %.60q, %v", res.StatusCode, b, err)
+		}
+	}
+	if res, body := ask(t, c, "GET", "http://closed.test/200"); res.StatusCode != 403 || strings.Contains(body, "page") {
+		t.Errorf("a refusal of the proxy's own: %d %.60q", res.StatusCode, body)
+	}
+}
+
 // TestReadTimeoutOfARoute: the time of one Ingress is its own.
 func TestReadTimeoutOfARoute(t *testing.T) {
 	t.Parallel()
