@@ -105,6 +105,9 @@ func (b *builder) entry(ing *model.Ingress, class *policy.Class, problem string)
 		}
 		for j, p := range rule.Paths {
 			where := "rule " + strconv.Itoa(i) + " path " + strconv.Itoa(j)
+			if e.refused != "" && !class.NginxPaths && p.Type == model.PathImplementationSpecific {
+				p.Path = literalPart(p.Path) // it may be an expression; what it begins with is closed, so that no other rule gets it
+			}
 			decoded, problem := rulePath(p, class.NginxPaths)
 			if problem != "" {
 				e.find(Error, "%s: %q is not served: %s", where, p.Path, problem)
@@ -202,6 +205,14 @@ func (b *builder) route(e *entry, hostName, path string, typ model.PathType, to 
 	}
 	e.find(Error, "host %q path %q answers 503: %s", hostName, path, r.Refused)
 	return r
+}
+
+// literalPart is a path up to the first character that only expressions have.
+func literalPart(path string) string {
+	if i := strings.IndexAny(path, `([{*+?^$|\`); i > 0 {
+		return path[:i]
+	}
+	return path
 }
 
 // acme is where a certificate's issuer asks for proof, over plain HTTP.

@@ -102,6 +102,26 @@ func TestClassParameters(t *testing.T) {
 	}
 }
 
+// TestClosedExpressions: what an Ingress that is closed would have matched goes to nobody else, also where its paths cannot be read as expressions.
+func TestClosedExpressions(t *testing.T) {
+	t.Parallel()
+	const special = model.PathImplementationSpecific
+	tab := Build(snapshot(t,
+		ing("open", rule("a.com", prefix("/"))), withDefault(ing("all"), "all"),
+		inClass(ing("expr", rule("a.com", path("/app(/|$)(.*)", special)), rule("b.com", path("/x/?(.*)", special))), "", "use-regex", "true"),
+		inClass(ing("lost", rule("a.com", path("/lost(/|$)(.*)", special))), "lost"),
+		&model.IngressClass{Name: "lost", Controller: Controller, Parameters: &model.ClassParameters{Kind: "ConfigMap", Name: model.Name{Namespace: "infra", Name: "gone"}}},
+	), standalone, nil)
+	for _, tt := range []struct{ host, path, want string }{
+		{"a.com", "/app", "503"}, {"a.com", "/app/secret", "503"}, {"b.com", "/x/secret", "503"}, {"a.com", "/lost/x", "503"},
+		{"a.com", "/other", "prefix /"}, {"b.com", "/other", "all"},
+	} {
+		if got := where(t, tab, tt.host, tt.path); got != tt.want {
+			t.Errorf("%s%s → %s, want %s", tt.host, tt.path, got, tt.want)
+		}
+	}
+}
+
 // TestDefaultClass is C4: of several defaults the newest, then the smaller name, as the API's admission has it.
 func TestDefaultClass(t *testing.T) {
 	t.Parallel()
