@@ -121,7 +121,9 @@ func (a *assembler) fallback(e *entry) {
 // nginxPaths enters the paths that are compared as ingress-nginx does: once one of the host's is an expression, or is rewritten, all of them are
 // expressions, without regard to case and open at the end, tried by length.
 func (a *assembler) nginxPaths() {
-	expressions := slices.ContainsFunc(a.nginx, func(r located) bool { return r.Policy != nil && (r.Policy.Regex || r.Policy.Rewrite != nil) })
+	expressions := slices.ContainsFunc(a.nginx, func(r located) bool {
+		return r.Policy != nil && (r.Policy.Regex || r.Policy.Rewrite != nil) || r.Refused != "" && literalPart(r.Path) != r.Path
+	})
 	if !expressions {
 		for _, r := range a.nginx {
 			if r.Type == model.PathImplementationSpecific {

@@ -106,13 +106,15 @@ func TestClassParameters(t *testing.T) {
 func TestClosedExpressions(t *testing.T) {
 	t.Parallel()
 	const special = model.PathImplementationSpecific
-	tab := Build(snapshot(t,
+	tab := Build(snapshot(t, append(nginxClass(),
 		ing("open", rule("a.com", prefix("/"))), withDefault(ing("all"), "all"),
+		inClass(ing("maybe", rule("c.com", path("/m(/|$)(.*)", special))), "nginx", "use-regex", "maybe"),
 		inClass(ing("expr", rule("a.com", path("/app(/|$)(.*)", special)), rule("b.com", path("/x/?(.*)", special))), "", "use-regex", "true"),
 		inClass(ing("lost", rule("a.com", path("/lost(/|$)(.*)", special))), "lost"),
-		&model.IngressClass{Name: "lost", Controller: Controller, Parameters: &model.ClassParameters{Kind: "ConfigMap", Name: model.Name{Namespace: "infra", Name: "gone"}}},
+		&model.IngressClass{Name: "lost", Controller: Controller, Parameters: &model.ClassParameters{Kind: "ConfigMap", Name: model.Name{Namespace: "infra", Name: "gone"}}})...,
 	), standalone, nil)
 	for _, tt := range []struct{ host, path, want string }{
+		{"c.com", "/m/x", "503"}, {"c.com", "/n", "all"},
 		{"a.com", "/app", "503"}, {"a.com", "/app/secret", "503"}, {"b.com", "/x/secret", "503"}, {"a.com", "/lost/x", "503"},
 		{"a.com", "/other", "prefix /"}, {"b.com", "/other", "all"},
 	} {
