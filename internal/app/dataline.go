@@ -217,14 +217,22 @@ func (d *dataline) events(client kubernetes.Interface) func(context.Context) err
 	}
 }
 
+// beforeRemoval lets names go before what they lead to.
+func (d *dataline) beforeRemoval(ctx context.Context, rev store.Revision) {
+	if d.server != nil {
+		_ = d.server.AwaitGone(ctx, rev) // the kernel does not wait longer than this
+	}
+}
+
 // kernel keeps nftables equal to the store. Where nobody said what the Pod ranges are, it waits for the node's row and starts over when that one
 // has others; the rules stay in force meanwhile.
 func (d *dataline) kernel(ctx context.Context) error {
 	run := func(ctx context.Context, pods []netip.Prefix) error {
 		return nft.New(d.store, nft.Config{
 			Node: d.node, Table: d.table, ServiceCIDRs: d.serviceCIDRs, PodCIDRs: pods, NodePortCIDRs: d.nodePortCIDRs,
-			Observe: func(r nft.Round) { d.meter.Round(r.Whole, r.Duration, r.Err) },
-			Logger:  d.log.With("part", "nft"),
+			BeforeRemoval: d.beforeRemoval,
+			Observe:       func(r nft.Round) { d.meter.Round(r.Whole, r.Duration, r.Err) },
+			Logger:        d.log.With("part", "nft"),
 		}).Run(ctx)
 	}
 	if len(d.podCIDRs) > 0 {

@@ -9,6 +9,7 @@ import (
 	"fairway.dev/fairway/internal/dns/wire"
 	"fairway.dev/fairway/internal/dns/zone"
 	"fairway.dev/fairway/internal/model"
+	"fairway.dev/fairway/internal/store"
 )
 
 // How often the API is asked whether a Service exists that no watch has brought. A client's typing error must not become a load on the API:
@@ -150,4 +151,20 @@ func (s *Server) settle(ctx context.Context, w *scratch, p *plan, limit int) (zo
 func (s *Server) changed() {
 	next := make(chan struct{})
 	close(*s.change.Swap(&next))
+}
+
+// AwaitGone waits until nothing is answered any more that is not there at that revision: a name, an address of it, an endpoint. It returns
+// the context's error if that ends first, as it does while Run is not called.
+func (s *Server) AwaitGone(ctx context.Context, rev store.Revision) error {
+	for {
+		change := *s.change.Load()
+		if s.gone.Load() >= uint64(rev) {
+			return nil
+		}
+		select {
+		case <-change:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }

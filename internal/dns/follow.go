@@ -69,6 +69,9 @@ func (s *Server) follow(ctx context.Context) {
 		if d.All || len(d.Services) > 0 || len(d.Namespaces) > 0 || len(d.Pods) > 0 || len(p.held) < waiting || moved {
 			s.zone.Touch(uint32(now.Unix()))
 		}
+		if p.snap != nil && !p.remembered {
+			s.gone.Store(uint64(p.snap.Revision))
+		}
 		s.changed()
 		cursor.Report(p.revision(), nil, nil)
 	}

@@ -32,7 +32,12 @@ func TestOrder(t *testing.T) {
 		tx.PutService(headless("a/early", "http:80"))
 		tx.PutSlice(slice("a/early", "1", []string{"http:80"}, "10.1.0.1"))
 	})
-	srv := serve(t, st, dns.Config{AfterConsumer: "nft"})
+	server, err := dns.New(st, dns.Config{AfterConsumer: "nft", Listen: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, server)
+	srv := server.Addrs()[0]
 	eventually(t, "headless name", func() bool { return rcode(t, srv, "early.a.svc.cluster.local") == "NOERROR" })
 
 	added := mustUpdate(st, func(tx *store.Txn) {
@@ -104,6 +109,19 @@ func TestOrder(t *testing.T) {
 	// Removals wait for nobody: the data plane reports nothing any more.
 	mustUpdate(st, func(tx *store.Txn) { tx.DeleteService(name("a/web")) })
 	eventually(t, "removal", func() bool { return rcode(t, srv, "web.a.svc.cluster.local") == "NXDOMAIN" })
+	// Who wants to take away what names lead to can wait for the names to go.
+	mustUpdate(st, func(tx *store.Txn) { tx.PutService(headless("a/short", "http:80")) })
+	for i := range 20 {
+		mustUpdate(st, func(tx *store.Txn) { tx.PutSlice(slice("a/short", "1", []string{"http:80"}, "10.1.0.9")) })
+		eventually(t, "an endpoint", func() bool { return rcode(t, srv, "short.a.svc.cluster.local") == "NOERROR" })
+		rev := mustUpdate(st, func(tx *store.Txn) { tx.PutSlice(slice("a/short", "1", []string{"http:80"}, "!10.1.0.9")) })
+		if err := server.AwaitGone(ctx, rev); err != nil {
+			t.Fatal(err)
+		}
+		if got := rcode(t, srv, "short.a.svc.cluster.local"); got != "NXDOMAIN" {
+			t.Fatalf("round %d: gone, and answered with %s", i, got)
+		}
+	}
 	mustUpdate(st, func(tx *store.Txn) { tx.PutSlice(slice("a/early", "1", []string{"http:80"}, "!10.1.0.3")) })
 	eventually(t, "no endpoint", func() bool { return rcode(t, srv, "early.a.svc.cluster.local") == "NXDOMAIN" })
 }

@@ -71,6 +71,8 @@ type Server struct {
 	forward forwarder
 	metrics metrics
 	asker   *asker // nil: never asks
+	// gone is the revision up to which all that was taken away is answered no more.
+	gone atomic.Uint64
 	// change is closed at the zone's next change.
 	change atomic.Pointer[chan struct{}]
 	http   []httpListener

@@ -27,10 +27,11 @@ import (
 // lab is the world of package connections in network namespaces: the node in the middle, a client outside, and Pods behind routed
 // wires. Every Pod answers on the ports Listen and Second with its name and with the address that it sees.
 type lab struct {
-	t     testing.TB
-	store *store.Store
-	ns    map[connections.Place]*testkit.NetNS
-	ports map[connections.Backend]io.Closer // closing one makes the kernel refuse connections there
+	beforeRemoval func(context.Context, store.Revision) // may be nil
+	t             testing.TB
+	store         *store.Store
+	ns            map[connections.Place]*testkit.NetNS
+	ports         map[connections.Backend]io.Closer // closing one makes the kernel refuse connections there
 }
 
 func newLab(t testing.TB) *lab {
@@ -145,6 +146,7 @@ func (l *lab) startLayout(layout string) (stop func()) {
 	if testing.Verbose() {
 		cfg.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	}
+	cfg.BeforeRemoval = l.beforeRemoval
 	d := nft.New(l.store, cfg)
 	if layout != "" {
 		d.SetLayout(layout)

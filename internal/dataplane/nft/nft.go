@@ -39,6 +39,9 @@ type Config struct {
 	PodCIDRs []netip.Prefix
 	// NodePortCIDRs say on which of the node's addresses NodePorts are served; see plan.Look. Empty is the primary ones.
 	NodePortCIDRs []netip.Prefix
+	// BeforeRemoval, if set, is called before a Service, a cluster address or a ready endpoint that is no more at that revision is taken out of the
+	// kernel, on the goroutine of Run: those who tell clients of it can stop doing so first. Its context ends after removalWait.
+	BeforeRemoval func(context.Context, store.Revision)
 	// Observe, if set, is told of every attempt to put a snapshot in force, on the goroutine of Run: it must be quick.
 	Observe func(Round)
 	// Logger is where to log; nil discards.
@@ -152,6 +155,7 @@ func (d *Dataplane) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		before := snap
 		if err == nil {
 			snap = next
 			d.note(snap, &delta)
@@ -171,6 +175,11 @@ func (d *Dataplane) Run(ctx context.Context) error {
 		whole, start := k.mirror == nil, time.Now()
 		if d.todo.empty() && err != nil {
 			continue
+		}
+		if err == nil && d.cfg.BeforeRemoval != nil && takesAway(before, snap, &delta) {
+			first, cancel := context.WithTimeout(ctx, removalWait)
+			d.cfg.BeforeRemoval(first, snap.Revision)
+			cancel()
 		}
 		err = d.bring(snap)
 		if d.cfg.Observe != nil {
