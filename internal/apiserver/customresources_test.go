@@ -1,6 +1,7 @@
 package apiserver
 
 import (
+	"context"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
@@ -181,6 +182,25 @@ spec:
   versions: [{name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}}]
 `
 
+// undefine takes a CustomResourceDefinition and its objects away, so that the next run may make them again.
+func undefine(t *testing.T, name string) {
+	t.Helper()
+	client, err := dynamic.NewForConfig(shared.ClientConfig("undefine"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Resource(definitionsResource).Delete(context.Background(), name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		t.Error(err)
+	}
+	eventually(t, func() error {
+		_, err := client.Resource(definitionsResource).Get(context.Background(), name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) {
+			return nil
+		}
+		return fmt.Errorf("%s is still there, %w", name, err)
+	})
+}
+
 // A definition that cannot be served is refused, or says in its conditions why it is not.
 func TestDefinitionsThatAreRefused(t *testing.T) {
 	t.Parallel()
@@ -198,6 +218,7 @@ func TestDefinitionsThatAreRefused(t *testing.T) {
 		}
 	}
 	for _, plural := range []string{"stools", "benches"} { // of one kind
+		t.Cleanup(func() { undefine(t, plural+".refused.example.test") })
 		if _, err := definitions.Create(t.Context(), object(t, fmt.Sprintf(plainDefinition, "refused.example.test", "Seat", plural)), metav1.CreateOptions{}); err != nil {
 			t.Fatal(err)
 		}
@@ -238,6 +259,7 @@ func TestCustomResourceVersions(t *testing.T) {
 		}}, map[string]any{"volume": int64(7)}},
 	} {
 		plural := strings.ToLower(test.kind) + "s"
+		t.Cleanup(func() { undefine(t, plural+".versions.example.test") })
 		definition := object(t, fmt.Sprintf(plainDefinition, "versions.example.test", test.kind, plural))
 		versions, _, _ := unstructured.NestedSlice(definition.Object, "spec", "versions")
 		second := runtime.DeepCopyJSON(versions[0].(map[string]any))

@@ -137,6 +137,9 @@ func TestDefaultRoles(t *testing.T) {
 			return err
 		})
 	}
+	t.Cleanup(func() {
+		_ = shared.client.RbacV1().ClusterRoles().Delete(context.Background(), "view-boats", metav1.DeleteOptions{})
+	})
 	// A role with the label joins, also for kinds that Fairway has never heard of.
 	_, err := shared.client.RbacV1().ClusterRoles().Create(t.Context(), &rbacv1.ClusterRole{
 		ObjectMeta: metav1.ObjectMeta{Name: "view-boats", Labels: map[string]string{"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
