@@ -38,10 +38,13 @@ type Flow struct {
 	HalfOpen bool
 }
 
+// lasting tells whether a flow is of a kind that nothing else would end.
+func lasting(f Flow) bool { return f.Protocol == model.UDP || f.Protocol == model.TCP && f.HalfOpen }
+
 // Stale tells whether a flow must go: it was sent to one of the frontends, what answers is not one of its serving backends, and it is of a
 // kind that would not end by itself.
 func (s Serving) Stale(f Flow) bool {
-	if f.Protocol != model.UDP && !(f.Protocol == model.TCP && f.HalfOpen) {
+	if !lasting(f) {
 		return false
 	}
 	backends, ours := s[plan.Key{Addr: f.To.Addr().Unmap(), Protocol: f.Protocol, Port: f.To.Port()}]

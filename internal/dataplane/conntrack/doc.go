@@ -11,7 +11,8 @@
 // Contract. What to delete is a pure function of plans and a dump of flows: Of and Serving.Stale. Tracker, pure too, remembers of
 // which frontends the answer may have changed, so that only those are looked at. Table is the thin edge to the kernel: Sweep reads the
 // flows in question, deletes what is stale, and may be repeated at any time; that a flow has just ended is no error. It must come after
-// the rules that send new flows elsewhere are in force. Sweeper does that in the background, many changes at a time.
+// the rules that send new flows elsewhere are in force. Sweeper does that in the background, many changes at a time. Once, at the start,
+// SweepOrphans deletes what an earlier process has left behind that died between the change of the rules and the sweep.
 //
 // To debug, compare `conntrack -L` with the plan. To test, give Stale flows as literals.
 package conntrack

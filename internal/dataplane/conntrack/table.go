@@ -75,17 +75,19 @@ func asks(s Serving) []ask {
 
 // Sweep deletes all stale flows and gives their number. The kernel selects the flows, since 5.8: a node may have a million
 // connections and three that matter.
-func (t *Table) Sweep(s Serving) (deleted int, err error) {
-	for _, a := range asks(s) {
+func (t *Table) Sweep(s Serving) (deleted int, err error) { return t.sweep(asks(s), s.Stale) }
+
+func (t *Table) sweep(questions []ask, stale func(Flow) bool) (deleted int, err error) {
+	for _, a := range questions {
 		flows, err := t.flows(a)
 		if err != nil {
 			return deleted, err
 		}
 		for _, f := range flows {
-			if !s.Stale(f.Flow) {
+			if !stale(f.Flow) {
 				continue
 			}
-			gone, err := t.delete(s, f)
+			gone, err := t.delete(stale, f)
 			if err != nil {
 				return deleted, err
 			}
@@ -243,10 +245,10 @@ func nested(b []byte, each func(kind uint16, v []byte)) {
 
 // delete makes the kernel forget one flow, and is false if that had ended. It is named with its id, so that a new flow between the same ports
 // stays. TCP is looked at once more just before: what has been answered since the walk lives.
-func (t *Table) delete(s Serving, f flow) (bool, error) {
+func (t *Table) delete(stale func(Flow) bool, f flow) (bool, error) {
 	if f.Protocol == model.TCP {
 		now, err := t.again(f)
-		if errors.Is(err, unix.ENOENT) || err == nil && !s.Stale(now.Flow) {
+		if errors.Is(err, unix.ENOENT) || err == nil && !stale(now.Flow) {
 			return false, nil
 		}
 		if err != nil {

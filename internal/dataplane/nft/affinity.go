@@ -126,17 +126,37 @@ func (m *mirror) group(p *plan.Service, port plan.Key, others map[plan.Key]*grou
 			}
 		}
 	}
-	next := g.number
+	next, last := g.number, g.number+(groupStep-1)
 	for _, b := range want {
 		if g.backends[b] != 0 {
 			continue
 		}
-		for taken[next] {
+		for taken[next] && next < last {
 			next++
+		}
+		if taken[next] { // all are, also by backends that are gone: theirs are given anew
+			g.forget(want, taken)
+			for next = g.number; taken[next]; {
+				next++
+			}
 		}
 		g.backends[b], taken[next] = next, true
 	}
 	return g
+}
+
+// forget takes the numbers of all backends but these away, where they are in taken too.
+func (g *group) forget(but []netip.AddrPort, taken map[uint32]bool) {
+	wanted := map[netip.AddrPort]bool{}
+	for _, b := range but {
+		wanted[b] = true
+	}
+	for b, n := range g.backends {
+		if !wanted[b] {
+			delete(g.backends, b)
+			delete(taken, n)
+		}
+	}
 }
 
 // freeGroup gives a number that no group has. Should there be 65,535 groups, some get to share one: a client of two such Services is then

@@ -15,3 +15,6 @@ func Layout(table string) (string, error) {
 
 // ThisLayout is that of this version.
 const ThisLayout = layout
+
+// SetMost has a frontend take that many backends for each kind of client at most.
+func (d *Dataplane) SetMost(n int) { d.most = n }

@@ -135,10 +135,19 @@ func (l *lab) serve(p connections.Place, port int) {
 }
 
 // start runs a Dataplane on the node until the test ends or the function returned is called.
-func (l *lab) start() (stop func()) { return l.startLayout("") }
+func (l *lab) start() (stop func()) { return l.startWith(func(*nft.Dataplane) {}) }
 
 // startLayout is start of a version whose sets have another layout; "" is this one's.
 func (l *lab) startLayout(layout string) (stop func()) {
+	return l.startWith(func(d *nft.Dataplane) {
+		if layout != "" {
+			d.SetLayout(layout)
+		}
+	})
+}
+
+// startWith is start of a Dataplane that has been prepared.
+func (l *lab) startWith(prepare func(*nft.Dataplane)) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	ready := make(chan struct{})
@@ -148,9 +157,7 @@ func (l *lab) startLayout(layout string) (stop func()) {
 	}
 	cfg.BeforeRemoval = l.beforeRemoval
 	d := nft.New(l.store, cfg)
-	if layout != "" {
-		d.SetLayout(layout)
-	}
+	prepare(d)
 	go l.ns[connections.OnNode].Do(func() {
 		close(ready)
 		done <- d.Run(ctx)

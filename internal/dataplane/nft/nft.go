@@ -64,6 +64,7 @@ type Dataplane struct {
 
 	between func(socket) socket // nil, or what a test puts between this and the kernel
 	layout  string              // "", or what a test wants in place of layout
+	most    int                 // mostBackends, or what a test wants in its place
 	kernel  *kernel
 	view    plan.View
 	ranges  []netip.Prefix     // of Services
@@ -72,6 +73,8 @@ type Dataplane struct {
 	// The Services that are not in force, and why: refused by the kernel, which are tried again, and those whose address another one has,
 	// which get it when that one lets go.
 	refused, contested map[model.Name]error
+	// crowded are the Services that have more endpoints than slots, which are in force with some of them.
+	crowded map[model.Name]error
 }
 
 // work is what has changed and is not in force yet.
@@ -100,7 +103,7 @@ func New(st *store.Store, cfg Config) *Dataplane {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Dataplane{store: st, cfg: cfg, log: log.With("consumer", Consumer), flows: conntrack.NewTracker()}
+	return &Dataplane{store: st, cfg: cfg, log: log.With("consumer", Consumer), flows: conntrack.NewTracker(), crowded: map[model.Name]error{}, most: mostBackends}
 }
 
 // How long to wait.
@@ -148,6 +151,7 @@ func (d *Dataplane) Run(ctx context.Context) error {
 	var snap *store.Snapshot // the newest that was taken from the cursor
 	var look time.Time       // not before then
 	wait, retry := lookEvery, firstRetry
+	begun := false // something is in force
 	for {
 		tick, cancel := context.WithTimeout(ctx, wait)
 		next, delta, err := cur.Next(tick)
@@ -199,7 +203,12 @@ func (d *Dataplane) Run(ctx context.Context) error {
 			wait, retry = lookEvery, firstRetry
 		}
 		if err == nil {
-			if changed := d.flows.Take(); len(changed) > 0 {
+			changed := d.flows.Take()
+			if !begun {
+				d.sweepOrphans(snap, changed)
+				begun = true
+			}
+			if len(changed) > 0 {
 				sweeper.Add(changed)
 			}
 		}
@@ -223,11 +232,11 @@ func (d *Dataplane) note(snap *store.Snapshot, delta *store.Delta) {
 }
 
 func (d *Dataplane) failures() map[string]error {
-	if len(d.refused)+len(d.contested) == 0 {
+	if len(d.refused)+len(d.contested)+len(d.crowded) == 0 {
 		return nil
 	}
 	out := map[string]error{}
-	for _, m := range []map[model.Name]error{d.contested, d.refused} {
+	for _, m := range []map[model.Name]error{d.crowded, d.contested, d.refused} {
 		for n, err := range m {
 			out["service "+n.String()] = err
 		}
@@ -335,6 +344,7 @@ func (d *Dataplane) plansOf(snap *store.Snapshot, out map[model.Name]error, name
 	return func(yield func(*plan.Service) bool) {
 		for n := range names {
 			p := d.view.Service(snap, n)
+			d.limit(&p)
 			if out[n] != nil {
 				d.kernel.keep(&p)
 				continue
@@ -360,6 +370,30 @@ func (d *Dataplane) track(p *plan.Service) {
 		if f := &p.Frontends[i]; d.kernel.mirror.has(p, f.Key) {
 			d.flows.Put(f)
 		}
+	}
+}
+
+// sweepOrphans deletes the flows that an earlier process has left behind. known are all frontends that are in force for the first time. It is done
+// before anything else is put in force, or a new Service's flows could be taken for orphans.
+func (d *Dataplane) sweepOrphans(snap *store.Snapshot, known conntrack.Serving) {
+	o := conntrack.Orphans{Ranges: d.ranges, Known: known, Others: map[netip.Addr]struct{}{}}
+	for s := range snap.Services.All() {
+		if d.kernel.mirror.claims[s.Name] == nil || d.refused[s.Name] != nil {
+			for _, a := range s.ClusterIPs {
+				o.Others[a.Unmap()] = struct{}{}
+			}
+		}
+	}
+	table, err := conntrack.Open() // the Sweeper has one of its own
+	if err == nil {
+		var n int
+		if n, err = table.SweepOrphans(o); n > 0 {
+			d.log.Info("deleted flows to Services that went while nobody was looking", "flows", n)
+		}
+		_ = table.Close()
+	}
+	if err != nil {
+		d.log.Error("cannot check for flows to Services that went while nobody was looking", "error", err)
 	}
 }
 
