@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -20,7 +21,7 @@ func (s *Server) keepConfig(ctx context.Context) {
 	running := groups{s: s, ctx: ctx, stop: map[runner]context.CancelFunc{}}
 	running.become(p)
 	defer running.wg.Wait()
-	seen := p.read
+	seen, files := p.read, watch{}
 	t := time.NewTicker(recheck)
 	defer t.Stop()
 	for {
@@ -29,7 +30,7 @@ func (s *Server) keepConfig(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		if !changed(seen) {
+		if !files.changed(seen, time.Now()) {
 			continue
 		}
 		next, err := s.builder.build(p)
@@ -51,9 +52,32 @@ func (s *Server) keepConfig(ctx context.Context) {
 	}
 }
 
+// watch remembers how files looked, so that large ones are read only when there is reason to.
+type watch map[string]stamp
+
+type stamp struct {
+	modified time.Time
+	size     int64
+	inode    uint64
+}
+
+// settled is how old a change must be for the file's times to tell it from the next one.
+const settled = 2 * time.Second
+
 // changed tells whether a file says something else than it did.
-func changed(read map[string]digest) bool {
+func (w watch) changed(read map[string]digest, now time.Time) bool {
 	for path, before := range read {
+		var st stamp
+		if i, err := os.Stat(path); err == nil {
+			st = stamp{modified: i.ModTime(), size: i.Size()}
+			if sys, ok := i.Sys().(*syscall.Stat_t); ok {
+				st.inode = sys.Ino
+			}
+		}
+		if last, known := w[path]; known && last == st && now.Sub(st.modified) > settled {
+			continue
+		}
+		w[path] = st
 		text, _ := os.ReadFile(path)
 		if sha256.Sum256(text) != before {
 			return true
