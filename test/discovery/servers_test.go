@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/rest"
 
 	"fairway.dev/fairway/internal/dns"
+	"fairway.dev/fairway/internal/dns/zone"
 	"fairway.dev/fairway/internal/source"
 	"fairway.dev/fairway/internal/store"
 	"fairway.dev/fairway/internal/testkit/questions"
@@ -41,7 +42,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 func serve(t *testing.T, api *rest.Config, cfg dns.Config) (netip.AddrPort, *store.Store) {
 	t.Helper()
 	st := store.New()
-	src, err := source.New(api, st, source.Options{})
+	src, err := source.New(api, st, source.Options{Pods: cfg.Pods == zone.PodsVerified})
 	if err != nil {
 		t.Fatal(err)
 	}

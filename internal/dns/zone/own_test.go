@@ -84,7 +84,7 @@ func TestPodsDisabled(t *testing.T) {
 	z := newZone(t, zone.Config{Pods: zone.PodsDisabled})
 	z.PutNamespace("a")
 	for name, want := range map[string]wire.Rcode{
-		"10-0-0-1.a.pod.cluster.local": wire.NameError, "a.pod.cluster.local": wire.NoError, "pod.cluster.local": wire.NoError, "b.pod.cluster.local": wire.NameError,
+		"10-0-0-1.a.pod.cluster.local": wire.NameError, "a.pod.cluster.local": wire.NameError, "pod.cluster.local": wire.NoError, "b.pod.cluster.local": wire.NameError,
 	} {
 		if _, code, n := outcome(t, z, name, wire.TypeA); code != want || n != 0 {
 			t.Errorf("%s: %v with %d records, want %v", name, code, n, want)

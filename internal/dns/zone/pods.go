@@ -64,7 +64,7 @@ func (z *Zone) findPod(name []byte, labels []uint8, n int) node {
 	switch {
 	case n == 1:
 		return node{kind: empty}
-	case z.cfg.Pods == PodsDisabled && n > 2 || n > 3:
+	case z.cfg.Pods == PodsDisabled || n > 3:
 		return node{}
 	}
 	space := z.findNamespace(name, labels)

@@ -95,6 +95,11 @@ type World struct {
 	Namespaces []string
 }
 
+// KubeDNS is the Service of cluster DNS itself.
+func KubeDNS() []*model.Service {
+	return []*model.Service{Service("kube-system/kube-dns", IPs("10.0.0.10"), "dns:53/UDP", "dns-tcp:53")}
+}
+
 // Fixture is the cluster that the table of questions is about.
 func Fixture() World {
 	http := []string{"http:80"}
