@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"context"
 	"io"
 	"net/http"
 	"slices"
@@ -26,7 +27,7 @@ func discard(res *http.Response) (complete bool) {
 
 // errorPage lets the Service for errors answer: it is told what happened, and its answer is the client's, with its code. Whether the request may pass has
 // been decided before; the page is no way around it.
-func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, p *passage, code int) {
+func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, p *passage, uploading bool, code int) {
 	own, pol := *p, *p.policy
 	pol.Errors, pol.Location, pol.CookieDomain, pol.CookiePath = nil, nil, nil, nil
 	own.policy, own.uri, own.set = &pol, "/", nil
@@ -44,7 +45,12 @@ func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, p *passage, c
 		own.replace(h.Name, h.Value)
 	}
 	own.replace("Authorization")
-	question := *r
+	ctx := r.Context()
+	if uploading {
+		// What is left of the upload has been told to end, which net/http takes for the end of the client.
+		ctx = context.WithoutCancel(ctx)
+	}
+	question := *r.WithContext(ctx)
 	question.Method, question.Body, question.ContentLength, question.Trailer = http.MethodGet, http.NoBody, 0, nil
 	if r.Method == http.MethodHead {
 		question.Method = http.MethodHead

@@ -131,7 +131,7 @@ func (s *Server) forward(w http.ResponseWriter, r *http.Request, p *passage, b *
 			}
 			return true
 		case replaced:
-			s.errorPage(w, r, p, p.replacedCode)
+			s.errorPage(w, r, p, body.streams(), p.replacedCode)
 			return true
 		case cancelled:
 			// The client has gone, or has at least closed its sending side, which net/http takes for the same. Returning would
