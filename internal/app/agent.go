@@ -104,7 +104,7 @@ func Agent(ctx context.Context, c AgentConfig) error {
 	report := &reporter{store: line.store, base: Status{
 		Name: c.NodeName, Role: "agent", Version: Version, PID: os.Getpid(), Started: time.Now(), API: cfg.Host, Node: c.NodeName, Listeners: line.listeners(),
 	}}
-	report.meter = line.meter
+	report.meter, report.explain = line.meter, line.explainDNS
 	if c.Health.IsValid() {
 		p.add("health", listenAndServe("--healthz-bind-address", c.Health, report.health(c.Health.Addr().IsLoopback()), c.Logger))
 	}

@@ -49,6 +49,7 @@ type dataline struct {
 	dnsFlag                string // which flag moves DNS elsewhere
 	log                    *slog.Logger
 
+	api     *rest.Config
 	store   *store.Store
 	meter   *metrics.Line
 	source  *source.Source
@@ -60,7 +61,7 @@ type dataline struct {
 
 // open makes the parts and opens their sockets; nothing runs yet.
 func (d *dataline) open(api *rest.Config) (err error) {
-	d.store = store.New()
+	d.api, d.store = api, store.New()
 	if len(d.dns)+len(d.dnsNodeLocal) > 0 {
 		if len(d.dnsNodeLocal) > 0 {
 			if err := nodelocal.Setup(d.table, d.dnsNodeLocal, dnsPort); err != nil {

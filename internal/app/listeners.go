@@ -65,6 +65,7 @@ func (d *dataline) metrics(r *reporter, local bool) http.Handler {
 	mux.HandleFunc("GET /proxyMode", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "nftables") })
 	if local {
 		mux.HandleFunc("GET /status", r.serveStatus)
+		mux.HandleFunc("GET "+explainPath, r.explain)
 	}
 	return mux
 }

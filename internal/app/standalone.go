@@ -138,7 +138,7 @@ func (s *standalone) run(ctx context.Context) error {
 			return cmp.Or(apiErr, errors.New("it stopped by itself"))
 		}
 	})
-	report := &reporter{store: s.line.store, meter: s.line.meter, trouble: s.api.Trouble, base: Status{
+	report := &reporter{store: s.line.store, meter: s.line.meter, trouble: s.api.Trouble, explain: s.line.explainDNS, base: Status{
 		Name: s.Instance.Name, Role: "stand-alone", Version: Version, PID: os.Getpid(), Started: time.Now(),
 		API: "https://" + s.API.String(), Node: s.NodeName, Kubeconfig: s.Instance.Kubeconfig(), Listeners: s.line.listeners(),
 	}}

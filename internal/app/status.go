@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -73,6 +74,7 @@ type reporter struct {
 	store   *store.Store
 	meter   *metrics.Line
 	trouble func() error // with an API in this process; nil on an agent
+	explain http.HandlerFunc
 }
 
 func (r *reporter) status() Status {
@@ -145,6 +147,7 @@ func (r *reporter) health(local bool) http.Handler {
 	mux := http.NewServeMux()
 	if local {
 		mux.HandleFunc("GET /status", r.serveStatus)
+		mux.HandleFunc("GET "+explainPath, r.explain)
 	}
 	mux.HandleFunc("GET /healthz", r.meter.ServeHealthz)
 	mux.HandleFunc("GET /livez", r.meter.ServeLivez)
@@ -188,28 +191,50 @@ func (r *reporter) ready(w http.ResponseWriter, q *http.Request) {
 
 // ReadStatus asks the running instance.
 func ReadStatus(ctx context.Context, i Instance) (*Status, error) {
-	s, err := readStatus(ctx, "unix", i.socket())
-	switch {
-	case errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("%s belongs to root; run 'sudo %s'", i.socket(), i.Command("status"))
-	case err != nil && !i.running():
-		return nil, fmt.Errorf("instance %q is not running; start it with 'sudo %s'", i.Name, i.Command("up"))
-	case err != nil:
-		return nil, fmt.Errorf("status of %q: %w", i.Name, err)
-	}
-	return s, nil
+	s := &Status{}
+	return s, i.get(ctx, "status", "/status", s)
 }
 
 // ReadAgentStatus asks an agent on this machine, at its health or metrics address.
 func ReadAgentStatus(ctx context.Context, at netip.AddrPort) (*Status, error) {
-	s, err := readStatus(ctx, "tcp", at.String())
-	if err != nil {
-		return nil, fmt.Errorf("agent at %s: %w; is it running, with this --healthz-bind-address or --metrics-bind-address, on a loopback address?", at, err)
-	}
-	return s, nil
+	s := &Status{}
+	return s, getAgent(ctx, at, "/status", s)
 }
 
-func readStatus(ctx context.Context, network, addr string) (*Status, error) {
+// get asks the running instance; command is what the user typed.
+func (i Instance) get(ctx context.Context, command, path string, into any) error {
+	err := getJSON(ctx, "unix", i.socket(), path, into)
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("%s belongs to root; run 'sudo %s'", i.socket(), i.Command(command))
+	case err != nil && !i.running():
+		return fmt.Errorf("instance %q is not running; start it with 'sudo %s'", i.Name, i.Command("up"))
+	case errors.Is(err, errRefused):
+		return err
+	case err != nil:
+		return fmt.Errorf("%s of %q: %w", command, i.Name, err)
+	}
+	return nil
+}
+
+// getAgent asks an agent on this machine.
+func getAgent(ctx context.Context, at netip.AddrPort, path string, into any) error {
+	err := getJSON(ctx, "tcp", at.String(), path, into)
+	if err != nil && !errors.Is(err, errRefused) {
+		return fmt.Errorf("agent at %s: %w; is it running, with this --healthz-bind-address or --metrics-bind-address, on a loopback address?", at, err)
+	}
+	return err
+}
+
+// errRefused is for a question that the process understood and does not answer; its text is the answer's.
+var errRefused = errors.New("refused")
+
+type refusal string
+
+func (r refusal) Error() string        { return string(r) }
+func (r refusal) Is(target error) bool { return target == errRefused }
+
+func getJSON(ctx context.Context, network, addr, path string, into any) error {
 	client := &http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
@@ -217,18 +242,21 @@ func readStatus(ctx context.Context, network, addr string) (*Status, error) {
 		},
 		DisableKeepAlives: true,
 	}}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://fairway/status", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://fairway"+path, nil)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, errors.New(resp.Status)
+	if resp.StatusCode == http.StatusBadRequest {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+		return refusal(strings.TrimSpace(string(text)))
 	}
-	s := &Status{}
-	return s, json.NewDecoder(resp.Body).Decode(s)
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return json.NewDecoder(resp.Body).Decode(into)
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -168,4 +169,23 @@ func hostname(pod *corev1.Pod) string {
 		name = strings.TrimRight(name[:63], "-.")
 	}
 	return name
+}
+
+// PodResolver gives what a Pod's resolv.conf says: the servers, the search path, and how many dots make a name one that is asked as it is first. dns are the
+// cluster's servers.
+func PodResolver(pod *corev1.Pod, dns []netip.Addr, domain string) (servers, search []string, ndots int, err error) {
+	host, err := hostResolver()
+	if err != nil {
+		return nil, nil, 0, fmt.Errorf("the machine's resolver: %w", err)
+	}
+	r := podResolver(pod, host, dns, domain)
+	ndots = 1 // resolv.conf(5)
+	for _, o := range r.options {
+		if v, ok := strings.CutPrefix(o, "ndots:"); ok {
+			if n, err := strconv.Atoi(v); err == nil {
+				ndots = min(max(n, 0), 15)
+			}
+		}
+	}
+	return r.servers, r.search, ndots, nil
 }

@@ -72,7 +72,8 @@ type explainer struct {
 	snap   *store.Snapshot
 	kernel Kernel
 	typ    wire.Type
-	// code and records are how the zone answers now.
+	// outcome, code and records are how the zone answers now.
+	outcome Outcome
 	code    wire.Rcode
 	records int
 	Explanation
@@ -93,7 +94,7 @@ func (z *Zone) Explain(snap *store.Snapshot, kernel Kernel, name string, t wire.
 		return Explanation{Reason: NoSuchName, Message: "This is no question."}
 	}
 	r.Start(&q, nil, wire.MaxMessage)
-	z.Answer(&q, &r)
+	x.outcome, _ = z.Answer(&q, &r)
 	x.code, x.records = r.Rcode, r.Count(wire.Answer)
 
 	domain := strings.ToLower(strings.TrimSuffix(z.Domain(), "."))

@@ -188,8 +188,14 @@ func (x *explainer) reverse(name string) {
 	if _, ok := q.Parse(wire.AppendQuery(nil, 0, encoded, wire.TypePTR)); !ok {
 		return
 	}
-	a, _, ok := reverseAddr(q.Lower(), q.Labels())
-	if !ok {
+	v, ok := parseReverse(q.Lower(), q.Labels())
+	a := v.prefix.Addr()
+	switch {
+	case ok && v.whole && v.prefix.Bits() == a.BitLen():
+	case ok && x.ours():
+		x.say(NoRecordsOfType, "This name spells no whole address of the cluster's ranges.")
+		return
+	default:
 		x.say(NotOfTheCluster, "This name spells no whole address.")
 		return
 	}
@@ -214,5 +220,12 @@ func (x *explainer) reverse(name string) {
 		x.say(EndpointNotReady, "%s is the address of an endpoint that is not ready.", a)
 	default:
 		x.say(NotOfTheCluster, "%s is neither the cluster IP of a Service nor the address of an endpoint.", a)
+		if x.ours() {
+			x.Reason = NoSuchName
+			x.add("It is in the cluster's ranges, so nobody else is asked.")
+		}
 	}
 }
+
+// ours tells whether the zone answered by itself.
+func (x *explainer) ours() bool { return x.outcome != NotOurs }
