@@ -100,7 +100,7 @@ kernel, answers DNS, and lets HTTP in through one Ingress listener.
 	f.StringVar(&i.runDir, "run-dir", os.Getenv("FAIRWAY_RUN_DIR"), "where its running state is kept ($FAIRWAY_RUN_DIR; default "+filepath.Join(app.RunRoot, "NAME")+")")
 	f.IntVarP(&i.verbosity, "v", "v", 0, "how much to log: 0 what matters, 4 every step")
 	root.AddCommand(newUp(i), newDown(i), newAgent(i), newCleanup(i), newController(i), newStatus(i), newKubectl(i), newKubeconfig(i), newImage(i), newIngress(i), newBackup(i), newRestore(i), newVersion())
-	root.AddCommand(newDNS())
+	root.AddCommand(newDNS(i))
 	for _, c := range root.Commands() {
 		checkArgs(c)
 	}

@@ -44,7 +44,7 @@ func explained(t *testing.T, withheld ...string) (*zone.Zone, *store.Snapshot) {
 		{Name: name("shop/late-1"), Service: name("shop/late"), Headless: true, Endpoints: []model.Endpoint{
 			{Addr: ip("10.244.0.10"), Target: "Pod late-0"}, {Addr: ip("10.244.0.11"), Terminating: true, Target: "Pod late-1"}}},
 	}
-	z, err := zone.New(zone.Config{TTL: 5})
+	z, err := zone.New(zone.Config{TTL: 5, Ranges: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,6 +126,8 @@ func TestExplain(t *testing.T) {
 		{"7.0.244.10.in-addr.arpa", wire.TypePTR, zone.Found, "", "address of an endpoint", ""},
 		{"8.0.244.10.in-addr.arpa", wire.TypePTR, zone.EndpointNotReady, "", "not ready", ""},
 		{"1.2.0.192.in-addr.arpa", wire.TypePTR, zone.NotOfTheCluster, "", "neither", ""},
+		{"9.0.96.10.in-addr.arpa", wire.TypePTR, zone.NoSuchName, "", "nobody else is asked", ""},
+		{"0.96.10.in-addr.arpa", wire.TypePTR, zone.NoRecordsOfType, "", "no whole address", ""},
 		{"cluster.local", wire.TypeSOA, zone.Found, "", "domain itself", ""},
 		{"dns-version.cluster.local", wire.TypeTXT, zone.Found, "", "version", ""},
 		{"dns-version.cluster.local", wire.TypeA, zone.NoRecordsOfType, "", "no records of this type", ""},
