@@ -50,6 +50,8 @@ type AgentConfig struct {
 	DNSState string
 	// IngressHTTP and IngressHTTPS are where Ingress listens; empty is nowhere.
 	IngressHTTP, IngressHTTPS []netip.AddrPort
+	// IngressTrusted are the proxies in front of Ingress, whose X-Forwarded headers count; nobody by default.
+	IngressTrusted []netip.Prefix
 	// Health is where /healthz, /livez, /readyz and, on a loopback address, /status listen; Metrics is where /metrics and, on a loopback
 	// address, /status listen. The zero value is nowhere.
 	Health, Metrics netip.AddrPort
@@ -94,7 +96,7 @@ func Agent(ctx context.Context, c AgentConfig) error {
 	}
 	line := &dataline{
 		node: c.NodeName, table: c.Table, domain: c.Domain, serviceCIDRs: c.ServiceCIDRs, podCIDRs: c.PodCIDRs, nodePortCIDRs: c.NodePortCIDRs,
-		dns: c.DNS, upstreams: c.Upstreams, dnsConfig: c.DNSConfig, dnsState: c.DNSState, dnsNodeLocal: c.DNSNodeLocal, dnsHandover: c.DNSHandover, dnsInherited: sockets, http: c.IngressHTTP, https: c.IngressHTTPS, dnsFlag: "--dns-listen", log: c.Logger,
+		dns: c.DNS, upstreams: c.Upstreams, dnsConfig: c.DNSConfig, dnsState: c.DNSState, dnsNodeLocal: c.DNSNodeLocal, dnsHandover: c.DNSHandover, dnsInherited: sockets, http: c.IngressHTTP, https: c.IngressHTTPS, trusted: c.IngressTrusted, dnsFlag: "--dns-listen", log: c.Logger,
 	}
 	defer line.close()
 	if err := line.open(cfg); err != nil {

@@ -44,6 +44,7 @@ type dataline struct {
 	dnsInherited           *dns.Inherited // sockets that were taken over; nil if none were
 	dnsState               string         // file that keeps the names for a start without the API; "" is none
 	http, https            []netip.AddrPort
+	trusted                []netip.Prefix // proxies in front of Ingress
 	withoutClass           bool
 	certDir                string // keeps the certificate for hosts without one; "" makes a new one at each start
 	dnsFlag                string // which flag moves DNS elsewhere
@@ -97,7 +98,7 @@ func (d *dataline) open(api *rest.Config) (err error) {
 	}
 	if len(d.http)+len(d.https) > 0 {
 		if d.ingress, err = proxy.New(d.store, proxy.Config{
-			HTTP: d.http, HTTPS: d.https, WithoutClass: d.withoutClass, CertificateDir: d.certDir, Logger: d.log.With("part", "ingress"),
+			HTTP: d.http, HTTPS: d.https, TrustedCIDRs: d.trusted, WithoutClass: d.withoutClass, CertificateDir: d.certDir, Logger: d.log.With("part", "ingress"),
 		}); err != nil {
 			return taken(err, "--ingress-http or --ingress-https")
 		}

@@ -61,7 +61,7 @@ func (s *standalone) open(runc string) (err error) {
 		node: s.NodeName, table: inst.table(), domain: s.Domain,
 		serviceCIDRs: s.ServiceCIDRs, podCIDRs: s.PodCIDRs,
 		dns: withPort(s.nodeIPs, s.DNSPort), upstreams: s.Upstreams, dnsConfig: s.DNSConfig, dnsState: inst.names(),
-		http: s.IngressHTTP, https: s.IngressHTTPS, withoutClass: true,
+		http: s.IngressHTTP, https: s.IngressHTTPS, trusted: s.IngressTrusted, withoutClass: true,
 		certDir: filepath.Join(inst.DataDir, "ingress"), dnsFlag: "--dns-port",
 		log: s.Logger,
 	}

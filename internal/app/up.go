@@ -24,6 +24,8 @@ type UpConfig struct {
 	ServiceCIDRs, PodCIDRs []netip.Prefix
 	// IngressHTTP and IngressHTTPS are where Ingress listens; empty is nowhere.
 	IngressHTTP, IngressHTTPS []netip.AddrPort
+	// IngressTrusted are the proxies in front of Ingress, whose X-Forwarded headers count; nobody by default.
+	IngressTrusted []netip.Prefix
 	// Domain is the cluster's domain, and Upstreams answer other names; none means the host's resolv.conf.
 	Domain    string
 	Upstreams []netip.AddrPort

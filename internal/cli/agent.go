@@ -8,7 +8,7 @@ import (
 
 func newAgent(i *instance) *cobra.Command {
 	var kubeconfig, node, dns, http, https, health, metrics, domain, table, dnsConfig, dnsState, dnsHandover string
-	var services, pods, nodePorts, upstreams, dnsNodeLocal []string
+	var services, pods, nodePorts, upstreams, dnsNodeLocal, trusted []string
 	var cleanup bool
 	c := &cobra.Command{
 		Use:   "agent",
@@ -45,6 +45,7 @@ Stopping the agent leaves the rules in force; --cleanup takes them away.`,
 			cfg.NodePortCIDRs = p.ranges("--nodeport-addresses", nodePorts)
 			cfg.DNS, cfg.Upstreams = p.addrs("--dns-listen", dns), p.upstreams(upstreams)
 			cfg.IngressHTTP, cfg.IngressHTTPS = p.addrs("--ingress-http", http), p.addrs("--ingress-https", https)
+			cfg.IngressTrusted = p.ranges("--ingress-trusted-proxies", trusted)
 			if health != "" && health != "off" {
 				cfg.Health = p.addr("--healthz-bind-address", health)
 			}
@@ -74,6 +75,7 @@ Stopping the agent leaves the rules in force; --cleanup takes them away.`,
 	f.StringVar(&domain, "cluster-domain", "cluster.local", "the domain of the cluster's names")
 	f.StringVar(&http, "ingress-http", "", "where Ingress listens for HTTP, comma-separated (default: nowhere)")
 	f.StringVar(&https, "ingress-https", "", "where Ingress listens for HTTPS, comma-separated (default: nowhere)")
+	f.StringSliceVar(&trusted, "ingress-trusted-proxies", nil, "ranges of the proxies in front of Ingress, whose X-Forwarded headers count (default: nobody)")
 	f.StringVar(&health, "healthz-bind-address", "127.0.0.1:10256", "where /healthz, /livez and /readyz listen, as kube-proxy's; or off")
 	f.StringVar(&health, "health-listen", "127.0.0.1:10256", "the former name of --healthz-bind-address")
 	_ = f.MarkHidden("health-listen") // it is there: the line above

@@ -66,6 +66,7 @@ func TestWrongFlags(t *testing.T) {
 		{"up --api [::]:6443", `--api [::]:6443: name the one address to listen on`},
 		{"up --ingress-http 127.0.0.1:80,", `--ingress-http "": give ADDRESS:PORT`},
 		{"up --ingress-https 443", `--ingress-https "443": give ADDRESS:PORT`},
+		{"up --ingress-trusted-proxies 10.0.0.1", `--ingress-trusted-proxies "10.0.0.1": give ADDRESS/BITS`},
 		{"up --service-cidr 10.96.0.0", `--service-cidr "10.96.0.0": give ADDRESS/BITS, such as 10.96.0.0/16`},
 		{"up --service-cidr 10.96.0.1/16", `--service-cidr 10.96.0.1/16: the range begins at 10.96.0.0/16`},
 		{"up --service-cidr 10.96.0.0/16,10.97.0.0/16", `--service-cidr: give one range, or one of IPv4 and one of IPv6`},

@@ -16,7 +16,7 @@ import (
 
 func newUp(i *instance) *cobra.Command {
 	var api, http, https, domain, node, runtime, dnsConfig string
-	var services, pods, upstreams []string
+	var services, pods, upstreams, trusted []string
 	var dnsPort uint16
 	var ephemeral bool
 	c := &cobra.Command{
@@ -52,6 +52,7 @@ All listeners are on loopback, or on the node's own address that only this machi
 			cfg.Domain, cfg.NodeName = p.domain("--cluster-domain", domain), p.node("--node-name", node)
 			cfg.API = p.addr("--api", api)
 			cfg.IngressHTTP, cfg.IngressHTTPS = p.addrs("--ingress-http", http), p.addrs("--ingress-https", https)
+			cfg.IngressTrusted = p.ranges("--ingress-trusted-proxies", trusted)
 			cfg.ServiceCIDRs, cfg.PodCIDRs = p.cidrs("--service-cidr", services), p.cidrs("--pod-cidr", pods)
 			cfg.Upstreams = p.upstreams(upstreams)
 			p.sameFamilies(cfg.ServiceCIDRs, cfg.PodCIDRs)
@@ -71,6 +72,7 @@ All listeners are on loopback, or on the node's own address that only this machi
 	f.StringVar(&api, "api", "127.0.0.1:6443", "where the Kubernetes API listens")
 	f.StringVar(&http, "ingress-http", "127.0.0.1:80", "where Ingress listens for HTTP, comma-separated, or off")
 	f.StringVar(&https, "ingress-https", "127.0.0.1:443", "where Ingress listens for HTTPS, comma-separated, or off")
+	f.StringSliceVar(&trusted, "ingress-trusted-proxies", nil, "ranges of the proxies in front of Ingress, whose X-Forwarded headers count (default: nobody)")
 	f.StringSliceVar(&services, "service-cidr", []string{"10.96.0.0/16", "fd66:96::/112"}, "the range of ClusterIPs: one IPv4, one IPv6, or both, the preferred one first")
 	f.StringSliceVar(&pods, "pod-cidr", []string{"10.244.0.0/24", "fd66:244::/64"}, "the range of Pod addresses, of the same families")
 	f.StringVar(&dnsConfig, "dns-config", "", "the DNS server's configuration file, read again when it changes (docs/dns.md)")
