@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairway.dev/fairway/internal/dns"
@@ -20,7 +21,7 @@ func TestPodNames(t *testing.T) {
 		t.Fatal(refused)
 	}
 	ctx := t.Context()
-	if _, err := a.CoreV1().ServiceAccounts("testns").Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{}); err != nil {
+	if _, err := a.CoreV1().ServiceAccounts("testns").Create(ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Name: "default"}}, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
 	for name, status := range map[string]corev1.PodStatus{
