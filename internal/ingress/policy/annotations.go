@@ -119,8 +119,8 @@ var Annotations = []Annotation{
 
 	{"proxy-body-size", Exact, Tune, "without the annotation, the class parameter proxy-body-size decides"},
 	{"proxy-connect-timeout", Exact, Tune, "seconds, without a unit"},
-	{"proxy-send-timeout", Exact, Tune, "seconds, without a unit"},
-	{"proxy-read-timeout", Exact, Tune, "seconds, without a unit"},
+	{"proxy-send-timeout", Approximate, Tune, "seconds, without a unit; upgraded connections are not cut"},
+	{"proxy-read-timeout", Approximate, Tune, "seconds, without a unit; upgraded connections are not cut"},
 	{"proxy-request-buffering", Approximate, Tune, "bodies of up to 64 KiB are read first, longer ones stream"},
 	{"client-body-buffer-size", Approximate, Tune, "memory for bodies is bounded without it"},
 	{"proxy-buffering", Approximate, Tune, "answers stream"},
