@@ -161,7 +161,7 @@ func TestState(t *testing.T) {
 	if err := os.WriteFile(i.stateFile(), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := i.loadState(); err == nil || !strings.Contains(err.Error(), "fairway down") {
+	if _, err := i.loadState(); err == nil || !strings.Contains(err.Error(), i.Command("down")) {
 		t.Errorf("a damaged file: %v", err)
 	}
 }
