@@ -2,6 +2,7 @@ package apiserver
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -75,6 +76,11 @@ func (g *coreGroup) storage(resources serverstorage.APIResourceConfigSource, opt
 	if err != nil {
 		return none, fmt.Errorf("pods: %w", err)
 	}
+	upstreams, ok := pods.Pod.CreateStrategy.(creation)
+	if !ok {
+		return none, errors.New("pods: upstream validates them in another way")
+	}
+	pods.Pod.CreateStrategy = runnable{upstreams}
 	controllers, err := replicationstore.NewStorage(options)
 	if err != nil {
 		return none, fmt.Errorf("replicationcontrollers: %w", err)

@@ -7,7 +7,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 	"k8s.io/apiserver/pkg/registry/generic"
-	"k8s.io/apiserver/pkg/registry/rest"
 	genericapiserver "k8s.io/apiserver/pkg/server"
 	serverstorage "k8s.io/apiserver/pkg/server/storage"
 	"k8s.io/kubernetes/pkg/apis/apps"
@@ -17,11 +16,11 @@ import (
 
 // withoutClaims refuses new StatefulSets that want a volume for each Pod: nothing here makes volumes, and such a StatefulSet
 // would wait for them for ever. (The field cannot be changed later.)
-type withoutClaims struct{ rest.RESTCreateStrategy }
+type withoutClaims struct{ creation }
 
 // Validate implements rest.RESTCreateStrategy.
 func (s withoutClaims) Validate(ctx context.Context, obj runtime.Object) field.ErrorList {
-	errs := s.RESTCreateStrategy.Validate(ctx, obj)
+	errs := s.creation.Validate(ctx, obj)
 	if len(obj.(*apps.StatefulSet).Spec.VolumeClaimTemplates) > 0 {
 		errs = append(errs, field.Forbidden(field.NewPath("spec", "volumeClaimTemplates"),
 			"PersistentVolumeClaims are not served here; use an emptyDir or hostPath volume in spec.template"))
@@ -42,6 +41,10 @@ func (p appsProvider) NewRESTStorage(resources serverstorage.APIResourceConfigSo
 	if !ok {
 		return info, errors.New("upstream has no StatefulSets, or in another form")
 	}
-	sets.CreateStrategy = withoutClaims{sets.CreateStrategy}
+	upstreams, ok := sets.CreateStrategy.(creation)
+	if !ok {
+		return info, errors.New("upstream validates StatefulSets in another way")
+	}
+	sets.CreateStrategy = withoutClaims{upstreams}
 	return info, nil
 }

@@ -137,6 +137,8 @@ func hostPath(v *corev1.HostPathVolumeSource) error {
 		corev1.HostPathDirectory: !info.IsDir(),
 		corev1.HostPathFile:      !info.Mode().IsRegular(),
 		corev1.HostPathSocket:    info.Mode()&fs.ModeSocket == 0,
+		corev1.HostPathCharDev:   info.Mode()&fs.ModeCharDevice == 0,
+		corev1.HostPathBlockDev:  info.Mode()&(fs.ModeDevice|fs.ModeCharDevice) != fs.ModeDevice,
 	}
 	if wrong[kind] {
 		return fmt.Errorf("%s is not a %s", v.Path, kind)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"fairway.dev/fairway/internal/node/network"
 	"fairway.dev/fairway/internal/node/runtime"
+	"fairway.dev/fairway/internal/podspec"
 )
 
 // Pauses before another attempt at what failed for a reason that may pass.
@@ -181,6 +183,7 @@ func (w *worker) createSandbox() error {
 	if err := os.MkdirAll(w.node.podRun(string(w.uid)), 0o711); err != nil {
 		return err
 	}
+	w.tell()
 	record := podRecord{Namespace: w.pod.Namespace, Name: w.pod.Name, UID: w.uid}
 	if !w.shared {
 		addresses, err := w.node.addresses.Allocate()
@@ -200,6 +203,17 @@ func (w *worker) createSandbox() error {
 	}
 	w.hasSandbox(record.Addresses)
 	return nil
+}
+
+// tell says in an Event what of the Pod's description is not done here, each field by name.
+func (w *worker) tell() {
+	var notDone []string
+	for _, f := range podspec.Check(&w.pod.Spec) {
+		notDone = append(notDone, f.String())
+	}
+	if len(notDone) > 0 {
+		w.node.event(w.pod, corev1.EventTypeWarning, "FieldsNotDone", "%s", strings.Join(notDone, "; "))
+	}
 }
 
 // hasSandbox notes in the state that the Pod's network is there.
