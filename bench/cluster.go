@@ -1,15 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"fairway.dev/fairway/bench/lab"
 )
 
 // cluster is one instance of Fairway in this process's network namespace.
@@ -17,25 +17,8 @@ type cluster struct {
 	b     *bench
 	dir   string
 	cmd   *exec.Cmd
-	out   *output
+	out   *lab.Output
 	begin time.Time
-}
-
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }
 
 func (b *bench) newCluster() (*cluster, error) {
@@ -53,7 +36,7 @@ func (c *cluster) kubeconfig() string { return c.dir + "/data/kubeconfig" }
 
 // up starts the process and returns at once.
 func (c *cluster) up(ctx context.Context) error {
-	c.cmd, c.out = c.command(ctx, "up"), &output{}
+	c.cmd, c.out = c.command(ctx, "up"), &lab.Output{}
 	c.cmd.Cancel = func() error { return c.cmd.Process.Signal(syscall.SIGTERM) }
 	c.cmd.Stdout, c.cmd.Stderr = c.out, c.out
 	c.begin = time.Now()

@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"fairway.dev/fairway/bench/figures"
+	"fairway.dev/fairway/bench/lab"
 )
 
 func main() {
@@ -35,31 +36,12 @@ func main() {
 	switch {
 	case os.Getenv(serveIn) != "":
 		err = serve(ctx, os.Getenv(serveIn))
-	case os.Getenv(inside) == "":
-		err = reExec(ctx)
 	default:
-		err = b.run(ctx)
+		err = lab.Run(ctx, b.run)
 	}
 	if err != nil {
 		log.Fatal(err)
 	}
-}
-
-// inside marks the process that runs in the namespace.
-const inside = "FAIRWAY_BENCH_INSIDE"
-
-// reExec runs this program again in a new network namespace: nothing it sends can leave the machine.
-func reExec(ctx context.Context) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, self, os.Args[1:]...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	return cmd.Run()
 }
 
 type bench struct {

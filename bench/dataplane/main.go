@@ -19,7 +19,6 @@ import (
 	"fmt"
 	"log"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"runtime"
@@ -27,6 +26,7 @@ import (
 	"time"
 
 	"fairway.dev/fairway/bench/figures"
+	"fairway.dev/fairway/bench/lab"
 )
 
 // The main thread stays in the namespace of the API, whose devices /proc/self/net/dev counts.
@@ -51,30 +51,9 @@ func main() {
 	if err := b.world.parse(*world); err != nil {
 		log.Fatalf("--world %s: %v", *world, err)
 	}
-	run := b.run
-	if os.Getenv(inside) == "" {
-		run = reExec
-	}
-	if err := run(ctx); err != nil {
+	if err := lab.Run(ctx, b.run); err != nil {
 		log.Fatal(err)
 	}
-}
-
-// inside marks the process that runs in the namespace.
-const inside = "FAIRWAY_BENCH_INSIDE"
-
-// reExec runs this program again in a new network namespace: nothing it sends can leave the machine.
-func reExec(ctx context.Context) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, self, os.Args[1:]...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
-	cmd.Env = append(os.Environ(), inside+"=1")
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
-	return cmd.Run()
 }
 
 type bench struct {

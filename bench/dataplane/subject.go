@@ -8,9 +8,10 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"fairway.dev/fairway/bench/lab"
 )
 
 // program is what is measured, and how it is started.
@@ -42,7 +43,7 @@ type subject struct {
 	room *room
 	note func(name string, v float64, unit string)
 	cmd  *exec.Cmd
-	out  output
+	out  lab.Output
 }
 
 func (s *subject) start(ctx context.Context) error {
@@ -96,22 +97,4 @@ func (s *subject) memory(line string) (float64, error) {
 		}
 	}
 	return 0, fmt.Errorf("/proc/%d/status has no %s", s.cmd.Process.Pid, line)
-}
-
-// output is what a program prints.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
 }

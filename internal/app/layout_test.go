@@ -53,10 +53,11 @@ var table = map[string]room{
 	"internal/cli":             {[]string{"app"}, nil, "commands hold no logic: they fill in what app offers"},
 	"cmd/fairway":              {[]string{"cli"}, none, "main is one call"},
 	"examples":                 {[]string{"examples"}, nil, "examples use Fairway as a user does: through its command line and the API"},
-	"bench":                    {[]string{"bench/figures"}, nil, "the benchmark measures the binary from outside"},
+	"bench":                    {[]string{"bench/figures", "bench/lab"}, nil, "the benchmark measures the binary from outside"},
 	"bench/figures":            {none, none, "arithmetic"},
-	"bench/dataplane":          {[]string{"bench/figures", "testkit"}, nil, "the benchmark measures the binary from outside"},
-	"bench/api":                {[]string{"apiserver", "memory", "testkit", "bench/figures"}, nil, "it runs the API server alone, which the binary does not"},
+	"bench/lab":                {none, none, "it knows nothing of what is measured"},
+	"bench/dataplane":          {[]string{"bench/figures", "bench/lab", "testkit"}, nil, "the benchmark measures the binary from outside"},
+	"bench/api":                {[]string{"apiserver", "memory", "testkit", "bench/figures", "bench/lab"}, nil, "it runs the API server alone, which the binary does not"},
 	"test":                     {[]string{"*"}, nil, ""},
 }
 
