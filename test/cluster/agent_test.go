@@ -176,6 +176,21 @@ func (c *cluster) withNames(t *testing.T, n *node, agent func(...string) *proces
 		s := &discoveryv1.EndpointSlice{ObjectMeta: metav1.ObjectMeta{Namespace: "kube-system", Name: name}, AddressType: kind}
 		ok(c.DiscoveryV1().EndpointSlices("kube-system").Create(ctx, s, metav1.CreateOptions{}))(t)
 	}
+	// ConfigMaps are asked for by name, and only if an Ingress names one.
+	headers := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "headers"}, Data: map[string]string{"X-Served": "yes"}}
+	ok(c.CoreV1().ConfigMaps("default").Create(ctx, headers, metav1.CreateOptions{}))(t)
+	named := &networkingv1.Ingress{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: "default", Name: "named", Annotations: map[string]string{"nginx.ingress.kubernetes.io/custom-headers": "default/headers"},
+		},
+		Spec: networkingv1.IngressSpec{
+			IngressClassName: ptr.To("fairway"),
+			DefaultBackend: &networkingv1.IngressBackend{
+				Service: &networkingv1.IngressServiceBackend{Name: "named", Port: networkingv1.ServiceBackendPort{Number: 80}},
+			},
+		},
+	}
+	ok(c.NetworkingV1().Ingresses("default").Create(ctx, named, metav1.CreateOptions{}))(t)
 	p := agent("--dns-listen", n.ip4+":10053,["+n.ip6+"]:10053", "--ingress-http", n.ip4+":80")
 	n.answers("http://127.0.0.1:10256/readyz?verbose", 200, "[+]dns at revision")
 	until(t, "the node's slices", func() error {
