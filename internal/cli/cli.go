@@ -111,10 +111,17 @@ kernel, answers DNS, and lets HTTP in through one Ingress listener.
 func checkArgs(c *cobra.Command) {
 	if args := c.Args; args != nil {
 		c.Args = func(c *cobra.Command, a []string) error {
-			if err := args(c, a); err != nil {
-				return usageError{err}
+			err := args(c, a)
+			switch {
+			case err == nil:
+				return nil
+			case c.HasSubCommands(): // a word that is none of them
+			case len(a) == 0:
+				err = fmt.Errorf("an argument is missing: type '%s'", c.UseLine())
+			default:
+				err = fmt.Errorf("wrong number of arguments, %q: type '%s'", a, c.UseLine())
 			}
-			return nil
+			return usageError{err}
 		}
 	}
 	for _, sub := range c.Commands() {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/signal"
@@ -41,6 +42,7 @@ elsewhere. With --token, the token alone says who you are. Everything after the 
 					return err
 				}
 				os.Setenv("KUBECONFIG", inst.Kubeconfig())
+				kubectlutil.BehaviorOnFatal(func(message string, code int) { fatal(c.Context(), inst, message, code) })
 			}
 			streams := genericiooptions.IOStreams{In: os.Stdin, Out: os.Stdout, ErrOut: os.Stderr}
 			// Signals are kubectl's own business: where it does not ask for them, they end it.
@@ -60,6 +62,19 @@ elsewhere. With --token, the token alone says who you are. Everything after the 
 			return nil
 		},
 	}
+}
+
+// fatal ends kubectl as it does by itself, and says what to do where nobody listens because Fairway does not run.
+func fatal(ctx context.Context, inst app.Instance, message string, code int) {
+	if message = strings.TrimSuffix(message, "\n"); message != "" {
+		fmt.Fprintln(os.Stderr, message)
+	}
+	if strings.Contains(message, "refused") {
+		if _, err := app.ReadStatus(ctx, inst); err != nil {
+			fmt.Fprintln(os.Stderr, "fairway kubectl:", err)
+		}
+	}
+	os.Exit(code)
 }
 
 // kubectlFlags are kubectl's own defaults, but that a token on the command line says who asks: the kubeconfig's client certificate stays
