@@ -12,6 +12,7 @@ import (
 
 	"fairway.dev/fairway/internal/dataplane/nft"
 	"fairway.dev/fairway/internal/node"
+	"fairway.dev/fairway/internal/node/hostdns"
 )
 
 // Down ends an instance, running or killed, and takes away everything of it: processes, Pods, namespaces, mounts, links, routes, rules,
@@ -98,7 +99,7 @@ const downGrace = 2 * time.Second
 func clean(ctx context.Context, i Instance, log *slog.Logger, keepData bool) error {
 	var errs []error
 	errs = append(errs, node.Cleanup(ctx, node.CleanupConfig{Instance: i.Name, RunDir: i.RunDir, DataDir: i.DataDir, Grace: downGrace, Logger: log}))
-	errs = append(errs, nft.Cleanup(i.table()))
+	errs = append(errs, nft.Cleanup(i.table()), hostdns.Undo(ctx, hostDNS(i)))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w; what is left is still recorded, run '%s' again", err, i.Command("down"))
 	}

@@ -197,8 +197,12 @@ func (s *standalone) start(ctx context.Context, p *parts) error {
 	if err := s.line.inForce(ctx, func(snap *store.Snapshot) bool { return hasDNS(snap, s.nodeIPs) }); err != nil {
 		return err
 	}
+	names, err := s.resolveHere(ctx, p)
+	if err != nil {
+		return err
+	}
 	s.started = true
 	s.Progress.Step("Services in the kernel, DNS on %s, Ingress on %s", join(clusterDNS(s.ServiceCIDRs)), joinOr(ingress, "no address"))
-	s.welcome()
+	s.welcome(names)
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 
 	"fairway.dev/fairway/internal/dataplane/nft"
+	"fairway.dev/fairway/internal/node/hostdns"
 	"fairway.dev/fairway/internal/node/network"
 )
 
@@ -35,6 +36,8 @@ type UpConfig struct {
 	NodeName  string
 	// Runtime is the OCI runtime: runc, or another of the same command line.
 	Runtime string
+	// HostDNS says how this machine itself resolves the cluster's names.
+	HostDNS hostdns.Mode
 	// Ephemeral throws everything away at the end, and does not wait for the disk.
 	Ephemeral bool
 	Logger    *slog.Logger
@@ -88,6 +91,9 @@ func Up(ctx context.Context, c UpConfig) (err error) {
 			err = errors.Join(err, nft.Cleanup(inst.table()), network.Teardown(inst.Name, inst.RunDir))
 		}
 	}()
+	if err := hostdns.Undo(ctx, c.hostDNS()); err != nil { // what a run left that was killed
+		c.Logger.Warn("host DNS", "err", err)
+	}
 	c.Progress.Step("network ready: Pods in %s, Services in %s", join(c.PodCIDRs), join(c.ServiceCIDRs))
 	defer s.close()
 	if err := s.open(runc); err != nil {
@@ -138,7 +144,7 @@ func (c *UpConfig) agreeWithState() error {
 	return nil
 }
 
-func (c *UpConfig) welcome() {
+func (c *UpConfig) welcome(names string) {
 	kubectl := c.Instance.Command("kubectl get svc,deploy,pods -A")
 	c.Progress.Say(`
 Fairway is up. In another terminal:
@@ -149,7 +155,8 @@ Fairway is up. In another terminal:
   %-[3]*[5]s      leaves nothing behind
 
 This machine reaches ClusterIPs as they are, NodePorts on %[6]s, and Ingress on %[7]s.
-`, kubectl, c.Instance.Kubeconfig(), len(kubectl), c.Instance.Command("status"), "sudo "+c.Instance.Command("down"), firstAddrs(c.PodCIDRs)[0], joinOr(slices.Concat(c.IngressHTTP, c.IngressHTTPS), "no address"))
+%[8]s
+`, kubectl, c.Instance.Kubeconfig(), len(kubectl), c.Instance.Command("status"), "sudo "+c.Instance.Command("down"), firstAddrs(c.PodCIDRs)[0], joinOr(slices.Concat(c.IngressHTTP, c.IngressHTTPS), "no address"), names)
 }
 
 // listenStatus opens the status socket. The lock is held, so a socket that is there already is a dead one.

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"fairway.dev/fairway/internal/app"
 )
 
 // parser reads flag values and keeps the first error.
@@ -164,4 +166,13 @@ func (p *parser) domain(flag, s string) string {
 		p.fail("%s %q: give a domain in lower case, such as cluster.local", flag, s)
 	}
 	return s
+}
+
+// hostDNS reads a way to resolve the cluster's names on the machine itself.
+func (p *parser) hostDNS(flag, s string) app.HostDNSMode {
+	m, ok := app.ParseHostDNS(s)
+	if !ok {
+		p.fail("%s %q: give auto, off, resolved or resolv.conf", flag, s)
+	}
+	return m
 }

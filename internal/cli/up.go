@@ -15,7 +15,7 @@ import (
 )
 
 func newUp(i *instance) *cobra.Command {
-	var api, http, https, domain, node, runtime, dnsConfig string
+	var api, http, https, domain, node, runtime, dnsConfig, hostDNS string
 	var services, pods, upstreams, trusted []string
 	var dnsPort uint16
 	var ephemeral bool
@@ -57,6 +57,7 @@ All listeners are on loopback, or on the node's own address that only this machi
 			cfg.Upstreams = p.upstreams(upstreams)
 			p.sameFamilies(cfg.ServiceCIDRs, cfg.PodCIDRs)
 			p.roomForDNS("--service-cidr", cfg.ServiceCIDRs)
+			cfg.HostDNS = p.hostDNS("--host-dns", hostDNS)
 			p.one("--api", cfg.API)
 			if dnsPort == 0 {
 				p.fail("--dns-port 0: give a port from 1 to 65535")
@@ -79,6 +80,7 @@ All listeners are on loopback, or on the node's own address that only this machi
 	f.StringVar(&domain, "cluster-domain", "cluster.local", "the domain of the cluster's names")
 	f.StringSliceVar(&upstreams, "dns-upstream", nil, "servers for other names, ADDRESS[:PORT] (default: those of /etc/resolv.conf)")
 	f.Uint16Var(&dnsPort, "dns-port", 10053, "the port of the DNS server on the node's address; Pods use the Service, on 53")
+	f.StringVar(&hostDNS, "host-dns", "auto", "how this machine itself resolves the cluster's names: resolved (systemd-resolved, for that domain alone), resolv.conf (its first lines, for all names), off, or auto: resolved where that runs")
 	f.StringVar(&node, "node-name", strings.ToLower(host), "the name of the node")
 	f.StringVar(&runtime, "runtime", "runc", "the OCI runtime that runs containers")
 	f.BoolVar(&ephemeral, "ephemeral", false, "throw everything away at the end, and do not wait for the disk")

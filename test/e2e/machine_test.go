@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -28,6 +29,9 @@ type machine struct {
 	name   string
 	dir    string
 	before footprint
+
+	// mounts is the process whose mount namespace `fairway` runs in; 0 is the test's own.
+	mounts int
 
 	mu sync.Mutex
 	up *process
@@ -113,9 +117,17 @@ func (m *machine) env() []string {
 
 // fairway gives a command of the binary, inside the namespace.
 func (m *machine) fairway(args ...string) *exec.Cmd {
-	cmd := m.ns.Command(binary(m.t), args...)
+	cmd := m.command(append([]string{binary(m.t)}, args...)...)
 	cmd.Env = append(os.Environ(), m.env()...)
 	return cmd
+}
+
+// command gives any command on the machine.
+func (m *machine) command(words ...string) *exec.Cmd {
+	if m.mounts != 0 {
+		words = append([]string{"nsenter", "-m", "-t", strconv.Itoa(m.mounts)}, words...)
+	}
+	return m.ns.Command(words[0], words[1:]...)
 }
 
 // start runs `fairway up` and waits until it says that it is up.
