@@ -179,6 +179,13 @@ conntrack: {maxPerCore: 0, tcpEstablishedTimeout: 0s, tcpCloseWaitTimeout: 0s}
 				}
 			}
 			if err := hinted(string(out), f == "ip6", zone); err != nil {
+				// Now and then it stays with the zone that it had; it takes the next change.
+				if !nudged.IsZero() && time.Since(nudged) > 5*time.Second {
+					nudged = time.Now()
+					if err := a.setZone(t.Context(), v.Node, "nudge"); err != nil {
+						return err
+					}
+				}
 				return fmt.Errorf("kube-proxy, table %s: %w", f, err)
 			}
 		}
