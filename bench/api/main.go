@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"syscall"
 
 	"fairway.dev/fairway/bench/figures"
@@ -76,6 +77,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err := exec.CommandContext(ctx, "ip", "link", "set", "lo", "up").Run(); err != nil {
 		return fmt.Errorf("loopback: %w", err)
 	}
+	debug.SetGCPercent(400) // of this process, the client
 	var results []measured
 	for _, s := range []subject{&ours{}, &upstream{bench: b}} {
 		m, err := b.measure(ctx, s)

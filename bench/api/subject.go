@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	restclient "k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -151,11 +152,12 @@ func (u *upstream) stop() {
 	_ = os.RemoveAll(u.dir)
 }
 
-// clientConfig connects to a server, without a limit on the rate of requests.
+// clientConfig connects to a server, without a limit on the rate of requests, in protobuf, as the components of a cluster do.
 func clientConfig(s subject) (*restclient.Config, error) {
 	config, err := clientcmd.BuildConfigFromFlags("", s.kubeconfig())
 	if err == nil {
 		config.QPS = -1
+		config.ContentType, config.AcceptContentTypes = runtime.ContentTypeProtobuf, runtime.ContentTypeProtobuf+","+runtime.ContentTypeJSON
 	}
 	return config, err
 }

@@ -12,7 +12,6 @@ import (
 	"k8s.io/apiserver/pkg/authentication/request/anonymous"
 	"k8s.io/apiserver/pkg/authentication/request/bearertoken"
 	"k8s.io/apiserver/pkg/authentication/request/union"
-	requestx509 "k8s.io/apiserver/pkg/authentication/request/x509"
 	tokenunion "k8s.io/apiserver/pkg/authentication/token/union"
 	"k8s.io/apiserver/pkg/authentication/user"
 	"k8s.io/apiserver/pkg/authorization/authorizer"
@@ -61,10 +60,8 @@ func (t *tokens) AuthenticateToken(_ context.Context, token string) (*authentica
 // newAuthenticator accepts client certificates of the authority (the common name is the user, organizations are its groups), tokens
 // of this process and those of ServiceAccounts. Who shows nothing is system:anonymous; who shows what is not good is nobody.
 func newAuthenticator(authority *x509.CertPool, tokens *tokens, accounts authenticator.Token) authenticator.Request {
-	options := requestx509.DefaultVerifyOptions()
-	options.Roots = authority
 	bearer := tokenunion.New(authenticator.WrapAudienceAgnosticToken(tokenAudiences, tokens), accounts)
-	known := union.New(requestx509.New(options, requestx509.CommonNameUserConversion), bearertoken.New(bearer))
+	known := union.New(newCertificates(authority), bearertoken.New(bearer))
 	return union.NewFailOnError(group.NewAuthenticatedGroupAdder(known), anonymous.NewAuthenticator(nil))
 }
 
