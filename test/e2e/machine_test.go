@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,6 +33,8 @@ type machine struct {
 
 	// mounts is the process whose mount namespace `fairway` runs in; 0 is the test's own.
 	mounts int
+	// vars are environment variables of every command, NAME=VALUE.
+	vars []string
 
 	mu sync.Mutex
 	up *process
@@ -124,6 +127,9 @@ func (m *machine) fairway(args ...string) *exec.Cmd {
 
 // command gives any command on the machine.
 func (m *machine) command(words ...string) *exec.Cmd {
+	if len(m.vars) > 0 {
+		words = slices.Concat([]string{"env"}, m.vars, words)
+	}
 	if m.mounts != 0 {
 		words = append([]string{"nsenter", "-m", "-t", strconv.Itoa(m.mounts)}, words...)
 	}
