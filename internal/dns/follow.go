@@ -66,7 +66,7 @@ func (s *Server) follow(ctx context.Context) {
 			s.log.Warn("dns: names are answered although their addresses may not be in force yet",
 				"waited", holdLimit, "for", s.cfg.AfterConsumer, "services", len(late), "first", late[0].String())
 		}
-		if d.All || len(d.Services) > 0 || len(d.Namespaces) > 0 || len(d.Pods) > 0 || len(p.held) < waiting || moved {
+		if d.All || len(d.Services)+len(d.Namespaces)+len(d.Pods)+len(d.ServiceCIDRs)+len(d.Nodes) > 0 || len(p.held) < waiting || moved {
 			s.zone.Touch(uint32(now.Unix()))
 		}
 		if p.snap != nil && !p.remembered {
@@ -122,6 +122,9 @@ func (p *publisher) update(snap *store.Snapshot, d *store.Delta, now time.Time) 
 	}
 	before := p.snap
 	p.snap = snap
+	if d.All || len(d.ServiceCIDRs)+len(d.Nodes) > 0 {
+		p.ranges()
+	}
 	for n := range d.Namespaces {
 		p.namespace(n)
 	}
@@ -136,6 +139,7 @@ func (p *publisher) update(snap *store.Snapshot, d *store.Delta, now time.Time) 
 	}
 	if d.All {
 		p.all(now)
+		p.zone.UnlimitTTL() // now nothing is left of an earlier run
 	}
 	if snap.Synced && !p.complete {
 		p.complete, p.barrier = true, snap.Revision
@@ -170,6 +174,15 @@ func (p *publisher) all(now time.Time) {
 	for row := range p.snap.Services.All() {
 		p.service(row.Name, now)
 	}
+}
+
+// ranges tells the zone which addresses are the cluster's: those of all ServiceCIDRs, and of the Pods of each node whose row there is.
+func (p *publisher) ranges() {
+	all := p.snap.ServiceRanges()
+	for n := range p.snap.Nodes.All() {
+		all = append(all, n.PodCIDRs...)
+	}
+	p.zone.SetRanges(all)
 }
 
 func (p *publisher) namespace(n string) {

@@ -19,7 +19,7 @@ import (
 const (
 	// saveEvery is how often the names are written down at most.
 	saveEvery = 10 * time.Second
-	// rememberedTTL is the TTL, in seconds, of addresses that were read from there: others may be right soon.
+	// rememberedTTL is the highest TTL, in seconds, of what was read from there: something else may be right soon.
 	rememberedTTL = 5
 )
 
@@ -52,6 +52,7 @@ func (s *Server) recall() {
 	for _, svc := range names.Services {
 		s.zone.PutServiceTTL(svc.Service, slices.Values(svc.Slices), rememberedTTL)
 	}
+	s.zone.LimitTTL(rememberedTTL)
 	s.zone.Touch(uint32(names.Saved.Unix()))
 	s.metrics.remembered.Store(names.Saved.Unix())
 	s.log.Info("dns: the names of the last run are answered until the API has told the present ones", "services", len(names.Services), "saved", names.Saved)

@@ -38,7 +38,8 @@ type Config struct {
 	// Service is the DNS Service itself: the zone's NS record names it, and an upstream at one of its addresses is this server.
 	Service model.Name
 	Pods    zone.PodNames
-	// Ranges are the addresses of the cluster's Services and Pods: reverse questions about these are never forwarded.
+	// Ranges are addresses of the cluster's Services and Pods, besides those of the store's ServiceCIDRs and Nodes: reverse questions about these
+	// are never forwarded.
 	Ranges []netip.Prefix
 	// Exists asks the API whether a Service exists, past all caches. With it, the name of a Service that no watch has brought is denied only
 	// after the API has denied it; nil denies at once.

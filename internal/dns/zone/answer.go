@@ -94,7 +94,7 @@ func (z *Zone) deny(q *wire.Query, r *wire.Reply, code wire.Rcode) {
 	}
 	r.Authoritative = true
 	r.Rcode = code
-	z.soa(r, wire.Authority, z.zonePointer(q), z.zonePointer(q), min(z.cfg.TTL, 300))
+	z.soa(r, wire.Authority, z.zonePointer(q), z.zonePointer(q), min(z.ttl(), 300))
 }
 
 // zonePointer is the compression pointer to the zone within the question.
@@ -115,7 +115,7 @@ func (z *Zone) soa(r *wire.Reply, s wire.Section, owner, origin uint16, ttl uint
 	}
 	t := appendUint32(times[:0], z.serial.Load())
 	t = appendUint32(appendUint32(appendUint32(t, 7200), 1800), 86400)
-	t = appendUint32(t, z.cfg.TTL)
+	t = appendUint32(t, z.ttl())
 	r.Record(s, owner, wire.TypeSOA, ttl, []byte("\x02ns\x03dns"), tail, []byte("\x0ahostmaster"), tail, t)
 }
 
@@ -128,7 +128,7 @@ func (z *Zone) answerApex(q *wire.Query, r *wire.Reply) {
 	origin := z.zonePointer(q)
 	switch q.Type {
 	case wire.TypeSOA:
-		z.soa(r, wire.Answer, wire.Question, origin, min(z.cfg.TTL, 300))
+		z.soa(r, wire.Answer, wire.Question, origin, min(z.ttl(), 300))
 	case wire.TypeNS:
 		dns := z.serverSet()
 		name := []byte("\x02ns\x03dns")
@@ -136,7 +136,7 @@ func (z *Zone) answerApex(q *wire.Query, r *wire.Reply) {
 			name = dns.suffix
 		}
 		target := wire.Question&0xc000 | uint16(r.Len()+12)
-		r.Record(wire.Answer, wire.Question, wire.TypeNS, z.cfg.TTL, name, []byte{byte(origin >> 8), byte(origin)})
+		r.Record(wire.Answer, wire.Question, wire.TypeNS, z.ttl(), name, []byte{byte(origin >> 8), byte(origin)})
 		if dns != nil {
 			glue := node{kind: whole, set: dns}
 			z.addresses(r, wire.Additional, target, &glue, wire.TypeA)
@@ -150,7 +150,7 @@ func (z *Zone) answerApex(q *wire.Query, r *wire.Reply) {
 func (z *Zone) answerAlias(q *wire.Query, r *wire.Reply, s *set) (Outcome, []byte) {
 	switch q.Type {
 	case wire.TypeCNAME:
-		r.Record(wire.Answer, wire.Question, wire.TypeCNAME, z.cfg.TTL, s.alias)
+		r.Record(wire.Answer, wire.Question, wire.TypeCNAME, z.ttl(), s.alias)
 		return Answered, nil
 	case wire.TypeA, wire.TypeAAAA:
 	default:
@@ -182,7 +182,7 @@ func (z *Zone) answerAlias(q *wire.Query, r *wire.Reply, s *set) (Outcome, []byt
 	start, owner := r.Mark(), uint16(wire.Question)
 	for _, s := range chain[:n] {
 		target := wire.Question&0xc000 | uint16(r.Len()+12)
-		if !r.Record(wire.Answer, owner, wire.TypeCNAME, z.cfg.TTL, s.alias) {
+		if !r.Record(wire.Answer, owner, wire.TypeCNAME, z.ttl(), s.alias) {
 			return Answered, nil
 		}
 		owner = target

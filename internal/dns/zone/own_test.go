@@ -125,6 +125,36 @@ func TestRanges(t *testing.T) {
 	}
 }
 
+// TestMoreRanges: ranges come and go beside those from the start, in any order, next to each other, within each other and twice.
+func TestMoreRanges(t *testing.T) {
+	t.Parallel()
+	z := newZone(t, zone.Config{Ranges: []netip.Prefix{netip.MustParsePrefix("10.96.0.0/16")}})
+	ours := func(when string, want map[string]bool) {
+		t.Helper()
+		for name, want := range want {
+			out, code, _ := outcome(t, z, name, wire.TypePTR)
+			if got := out == zone.Answered && code == wire.NameError; got != want || !want && out != zone.NotOurs {
+				t.Errorf("%s: %s: outcome %d, %v; ours: %t", when, name, out, code, want)
+			}
+		}
+	}
+	ours("at first", map[string]bool{"1.0.96.10.in-addr.arpa": true, "1.0.97.10.in-addr.arpa": false, "1.9.244.10.in-addr.arpa": false})
+	var more []netip.Prefix
+	for _, s := range []string{"fd00:96::/112", "10.244.9.0/24", "10.96.7.0/24", "10.97.0.0/17", "10.97.5.5/24", "10.96.0.0/16", "192.168.0.0/30"} {
+		more = append(more, netip.MustParsePrefix(s))
+	}
+	z.SetRanges(more)
+	ours("with more", map[string]bool{
+		"1.0.95.10.in-addr.arpa": false, "1.0.96.10.in-addr.arpa": true, "1.7.96.10.in-addr.arpa": true, "255.255.96.10.in-addr.arpa": true,
+		"0.0.97.10.in-addr.arpa": true, "1.5.97.10.in-addr.arpa": true, "1.6.97.10.in-addr.arpa": true, "0.128.97.10.in-addr.arpa": false,
+		"255.8.244.10.in-addr.arpa": false, "0.9.244.10.in-addr.arpa": true, "255.9.244.10.in-addr.arpa": true, "0.10.244.10.in-addr.arpa": false,
+		"3.0.168.192.in-addr.arpa": true, "4.0.168.192.in-addr.arpa": false, "1.0.0.9.in-addr.arpa": false,
+		"7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.6.9.0.0.0.0.d.f.ip6.arpa": true, "7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.7.9.0.0.0.0.d.f.ip6.arpa": false,
+	})
+	z.SetRanges(nil)
+	ours("without", map[string]bool{"1.0.96.10.in-addr.arpa": true, "1.0.97.10.in-addr.arpa": false, "1.9.244.10.in-addr.arpa": false})
+}
+
 // TestUnknown: which names a Service that nobody has put could have, and which are withheld.
 func TestUnknown(t *testing.T) {
 	t.Parallel()

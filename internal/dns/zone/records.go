@@ -60,9 +60,9 @@ func (s *set) rotate(r *wire.Reply, sec wire.Section, owner uint16, t wire.Type)
 func (z *Zone) address(r *wire.Reply, s wire.Section, owner uint16, a netip.Addr, t wire.Type) {
 	switch b := a.As16(); {
 	case a.Is4() && t == wire.TypeA:
-		r.Record(s, owner, t, z.cfg.TTL, b[12:])
+		r.Record(s, owner, t, z.ttl(), b[12:])
 	case a.Is6() && t == wire.TypeAAAA:
-		r.Record(s, owner, t, z.cfg.TTL, b[:])
+		r.Record(s, owner, t, z.ttl(), b[:])
 	}
 }
 
@@ -160,9 +160,9 @@ func (z *Zone) endpointSRV(q *wire.Query, r *wire.Reply, n *node) {
 		owner := append(e.appendLabel(label[:0]), byte(at>>8), byte(at))
 		b := e.addr.As16()
 		if e.addr.Is4() {
-			return r.Named(wire.Additional, owner, wire.TypeA, z.cfg.TTL, b[12:])
+			return r.Named(wire.Additional, owner, wire.TypeA, z.ttl(), b[12:])
 		}
-		return r.Named(wire.Additional, owner, wire.TypeAAAA, z.cfg.TTL, b[:])
+		return r.Named(wire.Additional, owner, wire.TypeAAAA, z.ttl(), b[:])
 	})
 }
 
@@ -189,7 +189,7 @@ func (z *Zone) srv(q *wire.Query, r *wire.Reply, s *set, label []byte, port, wei
 		return
 	}
 	var b [6]byte
-	r.Record(wire.Answer, wire.Question, wire.TypeSRV, z.cfg.TTL, appendPort(b[:0], weight, port), label, s.suffix, z.zoneAs(q))
+	r.Record(wire.Answer, wire.Question, wire.TypeSRV, z.ttl(), appendPort(b[:0], weight, port), label, s.suffix, z.zoneAs(q))
 }
 
 // servicePointer is the compression pointer to the Service's name within the question.

@@ -1,7 +1,9 @@
 package zone
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 
 	"fairway.dev/fairway/internal/dns/wire"
 )
@@ -57,7 +59,7 @@ func (z *Zone) answerReverse(q *wire.Query, r *wire.Reply) Outcome {
 		s := o.set.Load()
 		for _, c := range s.cluster {
 			if c == a {
-				r.Record(wire.Answer, wire.Question, wire.TypePTR, z.cfg.TTL, s.suffix, z.origin)
+				r.Record(wire.Answer, wire.Question, wire.TypePTR, z.ttl(), s.suffix, z.origin)
 				return Answered
 			}
 		}
@@ -67,7 +69,7 @@ func (z *Zone) answerReverse(q *wire.Query, r *wire.Reply) Outcome {
 		i, _ := s.byAddr(a)
 		for ; i < len(s.endpoints) && s.endpoints[i].addr == a; i++ {
 			var buf [64]byte
-			r.Record(wire.Answer, wire.Question, wire.TypePTR, z.cfg.TTL, s.endpoints[i].appendLabel(buf[:0]), s.suffix, z.origin)
+			r.Record(wire.Answer, wire.Question, wire.TypePTR, z.ttl(), s.endpoints[i].appendLabel(buf[:0]), s.suffix, z.origin)
 		}
 	}
 	if r.Count(wire.Answer) == 0 && !r.Truncated() { // taken away between the two lookups
@@ -88,7 +90,7 @@ func (z *Zone) answerAbove(q *wire.Query, r *wire.Reply, v *reverse, owner uint1
 		z.denyReverse(r, wire.NameError, owner)
 	case q.Type == wire.TypeSOA && owner == wire.Question:
 		r.Authoritative = true
-		z.soa(r, wire.Answer, wire.Question, 0, min(z.cfg.TTL, 300))
+		z.soa(r, wire.Answer, wire.Question, 0, min(z.ttl(), 300))
 	default:
 		z.denyReverse(r, wire.NoError, owner)
 	}
@@ -97,20 +99,43 @@ func (z *Zone) answerAbove(q *wire.Query, r *wire.Reply, v *reverse, owner uint1
 
 func (z *Zone) denyReverse(r *wire.Reply, code wire.Rcode, owner uint16) {
 	r.Authoritative, r.Rcode = true, code
-	z.soa(r, wire.Authority, owner, 0, min(z.cfg.TTL, 300))
+	z.soa(r, wire.Authority, owner, 0, min(z.ttl(), 300))
 }
 
 // reverseZone gives the pointer to the zone that a name is in, within the question, and whether it is in one of our ranges: then the zone is
 // the longest name that has the whole range below it.
 func (z *Zone) reverseZone(q *wire.Query, v *reverse) (owner uint16, ours bool) {
 	at := v.arpa
-	for _, p := range z.cfg.Ranges {
-		if p.Contains(v.prefix.Addr()) && p.Bits() <= v.prefix.Bits() {
+	ranges := *z.ranges.Load()
+	i, found := slices.BinarySearchFunc(ranges, v.prefix.Addr(), func(p netip.Prefix, a netip.Addr) int { return p.Addr().Compare(a) })
+	if !found {
+		i-- // the last one that starts before the address
+	}
+	if i >= 0 {
+		if p := ranges[i]; p.Contains(v.prefix.Addr()) && p.Bits() <= v.prefix.Bits() {
 			at, ours = v.arpa-p.Bits()/v.step, true
-			break
 		}
 	}
 	return wire.Question + uint16(q.Labels()[at]), ours
+}
+
+// SetRanges says which ranges are the cluster's besides those of Config, in place of what it said before.
+func (z *Zone) SetRanges(more []netip.Prefix) {
+	var all []netip.Prefix
+	for _, p := range slices.Concat(z.cfg.Ranges, more) {
+		all = append(all, p.Masked())
+	}
+	slices.SortFunc(all, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	// Without those that lie in another one, at most one range has an address: the last that does not start behind it.
+	apart := all[:0]
+	for _, p := range all {
+		if n := len(apart); n == 0 || !apart[n-1].Contains(p.Addr()) {
+			apart = append(apart, p)
+		}
+	}
+	z.ranges.Store(&apart)
 }
 
 // parseReverse reads a name in lower case; ok is false if it is not under in-addr.arpa or ip6.arpa.

@@ -33,8 +33,8 @@ type Config struct {
 	// Service is the cluster's DNS Service, which the NS record names; its zero value makes that ns.dns.<domain>.
 	Service model.Name
 	Pods    PodNames
-	// Ranges are the cluster's addresses, of Services and of Pods: what has no name there does not exist. Of other addresses only
-	// those that have a name are answered for, and the rest is somebody else's.
+	// Ranges are the cluster's addresses, of Services and of Pods, as far as they are known from the start: what has no name there does not
+	// exist. Of other addresses only those that have a name are answered for, and the rest is somebody else's. SetRanges adds to them.
 	Ranges []netip.Prefix
 }
 
@@ -48,6 +48,8 @@ type Zone struct {
 
 	serial atomic.Uint32
 	synced atomic.Bool
+	limit  atomic.Uint32                  // of the TTL, in seconds
+	ranges atomic.Pointer[[]netip.Prefix] // of Config and SetRanges
 
 	services   index[*service]         // by the labels of name and namespace
 	nameless   index[bool]             // by the same: Services without a name; true if one is withheld
@@ -97,6 +99,8 @@ func New(cfg Config) (*Zone, error) {
 	z.pods.init()
 	z.namespaces.init()
 	z.addrs.init()
+	z.limit.Store(cfg.TTL)
+	z.SetRanges(nil)
 	return z, nil
 }
 
@@ -106,6 +110,15 @@ func (z *Zone) SetSynced(synced bool) { z.synced.Store(synced) }
 
 // Synced tells what SetSynced has said.
 func (z *Zone) Synced() bool { return z.synced.Load() }
+
+// LimitTTL caps, in seconds, the TTL of all answers but the addresses of a Service's own name, which have that of PutService or PutServiceTTL.
+func (z *Zone) LimitTTL(ttl uint32) { z.limit.Store(min(ttl, z.cfg.TTL)) }
+
+// UnlimitTTL ends what LimitTTL has begun.
+func (z *Zone) UnlimitTTL() { z.limit.Store(z.cfg.TTL) }
+
+// ttl is that of what is composed at the time of the question.
+func (z *Zone) ttl() uint32 { return z.limit.Load() }
 
 // Touch says when the zone last changed, in Unix seconds: the SOA record's serial.
 func (z *Zone) Touch(unix uint32) { z.serial.Store(unix) }
