@@ -23,7 +23,7 @@ func TestQuestions(t *testing.T) {
 		st := store.New()
 		load(st, fixture(), reverse)
 		z := newZone(t, st)
-		srv := serve(t, st, dns.Config{Upstreams: []netip.AddrPort{upstream(t, standardUpstream)}})
+		srv := serve(t, st, dns.Config{Upstreams: []netip.AddrPort{upstream(t, standardUpstream)}, Ranges: ranges})
 		eventually(t, "names", func() bool {
 			in := ask(t, srv, "udp", "nosuch.testns.svc.cluster.local", "A")
 			return in.Rcode == miekg.RcodeNameError && in.Ns[0].(*miekg.SOA).Serial != 0
@@ -50,9 +50,12 @@ func TestQuestions(t *testing.T) {
 	}
 }
 
+// ranges are where the Services of the table have their addresses.
+var ranges = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24"), netip.MustParsePrefix("1234:abcd::/112"), netip.MustParsePrefix("10::/112")}
+
 // newZone makes a zone of everything in the store.
 func newZone(t testing.TB, st *store.Store) *zone.Zone {
-	z, err := zone.New(zone.Config{TTL: 5, Service: name("kube-system/kube-dns")})
+	z, err := zone.New(zone.Config{TTL: 5, Service: name("kube-system/kube-dns"), Ranges: ranges})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,6 +47,10 @@ var CoreDNS = map[Key]Other{
 	{"dns.cluster.local", "A"}:                    {emptyNames, "NXDOMAIN aa: ; SOA cluster.local."},
 	{"dns-version.cluster.local", "A"}:            {"`dns-version`, asked for another type than TXT", "NXDOMAIN aa: ; SOA cluster.local."},
 	{"1.0.0.10.in-addr.arpa", "A"}:                {"a cluster IP's reverse name, asked for another type than PTR", "NXDOMAIN:"},
+	{"01.0.0.10.in-addr.arpa", "PTR"}:             {noService, "NOERROR: @ PTR upstream.test."},
+	{"77.0.0.10.in-addr.arpa", "PTR"}:             {noService, "NOERROR: @ PTR upstream.test."},
+	{"0.0.10.in-addr.arpa", "PTR"}:                {noService, "NOERROR: @ PTR upstream.test."},
+	{"5.1.0.0.10.in-addr.arpa", "PTR"}:            {noService, "NOERROR: @ PTR upstream.test."},
 	{"ip6.arpa", "PTR"}:                           {reverseZones, "NOERROR aa: ; SOA ip6.arpa."},
 	{"10.in-addr.arpa", "SOA"}:                    {reverseZones, "NOERROR aa: ; SOA in-addr.arpa."},
 	{"cluster.local", "TXT"}:                      {"the zone itself, asked for TXT", "NXDOMAIN aa: ; SOA cluster.local."},
@@ -65,5 +69,6 @@ const (
 	emptyNames   = "names that only hold others, such as `_tcp.web.default.svc`"
 	failedTarget = "an ExternalName whose target does not exist, or cannot be found out"
 	reverseZones = "`in-addr.arpa` and `ip6.arpa` themselves, and the SOA record of what is below"
+	noService    = "reverse names of the Service ranges that no Service has"
 	nameServer   = "who the zone's name server is, where CoreDNS is at no endpoint"
 )
