@@ -15,14 +15,14 @@ import (
 const resolvConf = "# mine\nnameserver 127.0.0.1\noptions timeout:1 attempts:1\n"
 
 // ownResolvConf gives the machine a mount namespace with a resolv.conf of its own. If mount is true, the file itself is a mount, as in containers, and cannot be replaced.
-func (m *machine) ownResolvConf(mount bool) {
+func (m *machine) ownResolvConf(text string, mount bool) {
 	m.t.Helper()
 	etc := filepath.Join(m.t.TempDir(), "etc")
 	script := fmt.Sprintf("cp -a /etc/. %[1]s/ && rm -f %[1]s/resolv.conf && cp %[2]s %[1]s/resolv.conf && mount --bind %[1]s /etc", etc, etc+".conf")
 	if mount {
 		script += fmt.Sprintf(" && mount --bind %s /etc/resolv.conf", etc+".conf")
 	}
-	for _, err := range []error{os.Mkdir(etc, 0o755), os.WriteFile(etc+".conf", []byte(resolvConf), 0o644)} {
+	for _, err := range []error{os.Mkdir(etc, 0o755), os.WriteFile(etc+".conf", []byte(text), 0o644)} {
 		if err != nil {
 			m.t.Fatal(err)
 		}
@@ -79,7 +79,7 @@ func TestHostResolvConf(t *testing.T) {
 		t.Run(fmt.Sprintf("mount=%t", mount), func(t *testing.T) {
 			t.Parallel()
 			m := newMachine(t)
-			m.ownResolvConf(mount)
+			m.ownResolvConf(resolvConf, mount)
 			m.start("--host-dns", "resolv.conf")
 			m.until("the machine finds the API by its name", func() error {
 				if got := m.getent(apiName); !strings.HasPrefix(got, "10.96.0.1 ") {

@@ -40,8 +40,8 @@ func TestMain(m *testing.M) {
 
 var webDir = sync.OnceValues(func() (string, error) { return os.MkdirTemp("", "fw-web-") })
 
-// webPath, clientPath and loadPath build the tests' programs, once for all of them.
-var webPath, clientPath, loadPath = program("web"), program("client"), program("load")
+// webPath, clientPath, loadPath and lookupPath build the tests' programs, once for all of them.
+var webPath, clientPath, loadPath, lookupPath = program("web"), program("client"), program("load"), program("lookup")
 
 func program(name string) func() (string, error) {
 	return sync.OnceValues(func() (string, error) {
