@@ -16,6 +16,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/yaml"
 )
 
 const pods = "10.244.0.0/16,fd00:244::/64"
@@ -191,7 +192,8 @@ func (c *cluster) withNames(t *testing.T, n *node, agent func(...string) *proces
 		},
 	}
 	ok(c.NetworkingV1().Ingresses("default").Create(ctx, named, metav1.CreateOptions{}))(t)
-	p := agent("--dns-listen", n.ip4+":10053,["+n.ip6+"]:10053", "--ingress-http", n.ip4+":80")
+	args, state := c.dnsArgs(t, n)
+	p := agent(append(args, "--dns-listen", n.ip4+":10053,["+n.ip6+"]:10053", "--ingress-http", n.ip4+":80")...)
 	n.answers("http://127.0.0.1:10256/readyz?verbose", 200, "[+]dns at revision")
 	until(t, "the node's slices", func() error {
 		for family, addr := range map[string]string{"4": n.ip4, "6": n.ip6} {
@@ -207,6 +209,46 @@ func (c *cluster) withNames(t *testing.T, n *node, agent func(...string) *proces
 	})
 	c.usesAll(t, "fairway-agent", "agent.yaml", "agent-dns.yaml", "agent-ingress.yaml")
 	p.end(t, syscall.SIGTERM)
+	if i, err := os.Stat(state); err != nil || i.Mode().Perm() != 0o600 {
+		t.Errorf("the names are not kept as the manifest asks: %v, %v", i, err)
+	}
+}
+
+// dnsArgs puts deploy/agent-dns-patch.yaml on the DaemonSet and gives what the agent gets of it, as the kubelet would make it for a node; the
+// host's directory is one of the test's.
+func (c *cluster) dnsArgs(t *testing.T, n *node) (args []string, state string) {
+	t.Helper()
+	patch := ok(yaml.YAMLToJSON(ok(os.ReadFile("../../deploy/agent-dns-patch.yaml"))(t)))(t)
+	set := ok(c.AppsV1().DaemonSets("fairway-system").Patch(t.Context(), "fairway-agent", types.JSONPatchType, patch, metav1.PatchOptions{FieldValidation: metav1.FieldValidationStrict}))(t)
+	pod := set.Spec.Template.Spec
+	container := pod.Containers[0]
+	if !slices.ContainsFunc(container.Env, func(e corev1.EnvVar) bool {
+		return e.Name == "HOST_IP" && e.ValueFrom.FieldRef.FieldPath == "status.hostIP"
+	}) {
+		t.Errorf("HOST_IP is not in the environment: %v", container.Env)
+	}
+	host := map[string]bool{}
+	for _, v := range pod.Volumes {
+		host[v.Name] = v.HostPath != nil
+	}
+	dir := t.TempDir()
+	for _, a := range container.Args {
+		if strings.HasPrefix(a, "--dns-") {
+			args = append(args, strings.ReplaceAll(a, "$(HOST_IP)", n.ip4))
+		}
+	}
+	for _, m := range container.VolumeMounts {
+		for i, a := range args {
+			if rest, below := strings.CutPrefix(a, "--dns-state="+m.MountPath+"/"); below && host[m.Name] && !m.ReadOnly {
+				state = dir + "/" + rest
+				args[i] = "--dns-state=" + state
+			}
+		}
+	}
+	if state == "" {
+		t.Fatalf("the file of names is in no directory of the host: %v, %v", container.Args, container.VolumeMounts)
+	}
+	return args, state
 }
 
 // testMetrics reads what a dashboard of kube-proxy would.
