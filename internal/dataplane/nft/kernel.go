@@ -146,10 +146,12 @@ func (k *kernel) setServiceRanges(ranges []netip.Prefix) error {
 	for _, t := range k.tables {
 		if now := ofFamily(t.family, ranges); !slices.Equal(now, t.serviceRanges) {
 			t.serviceRanges = now
-			if k.mirror != nil {
-				t.unwritten = nil // with all the others
-				t.write(&b)
+			if k.mirror == nil {
+				k.prints = nil // the rules that are there may be as we wrote them and yet not what they have to be
+				continue
 			}
+			t.unwritten = nil // with all the others
+			t.write(&b)
 		}
 	}
 	if b.empty() {

@@ -350,3 +350,34 @@ func (n *narrow) send(b []byte) error {
 	}
 	return n.socket.send(b)
 }
+
+// TestRangesWhileInDoubt changes the Service ranges while the sets are about to be read again because of somebody else's transaction: the
+// rules are as they were written, and have to be others all the same.
+func TestRangesWhileInDoubt(t *testing.T) {
+	t.Parallel()
+	ns := testkit.NewNetNS(t)
+	var k *kernel
+	var err error
+	first, added := netip.MustParsePrefix("10.96.0.0/16"), netip.MustParsePrefix("10.97.0.0/24")
+	ns.Do(func() { k, err = newKernel("doubt", []netip.Prefix{first}, nil) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	bring := func(ranges ...netip.Prefix) {
+		t.Helper()
+		if err := errors.Join(k.setServiceRanges(ranges), k.refresh(), k.openBase()); err != nil {
+			t.Fatal(err)
+		}
+		listing := ns.Run("nft", "list", "table", "ip", "doubt")
+		if got, want := strings.Contains(listing, added.String()), slices.Contains(ranges, added); got != want || !strings.Contains(listing, first.String()) {
+			t.Fatalf("ranges %v:\n%s", ranges, listing)
+		}
+	}
+	bring(first)
+	k.doubt(false)
+	bring(first, added)
+	k.doubt(false)
+	bring(first)
+	bring(first, added)
+}
