@@ -64,6 +64,9 @@ func serve(t *testing.T, api *rest.Config, cfg dns.Config) (netip.AddrPort, *sto
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	eventually(t, "first lists", func() bool { return st.Snapshot().Synced })
+	eventually(t, "first answer", func() bool { // the server takes the lists up on its own time
+		return questions.Exchange(t, srv.Addrs()[0], "udp", questions.Message("dns-version.cluster.local", "TXT")).Rcode == 0
+	})
 	return srv.Addrs()[0], st
 }
 
